@@ -1,0 +1,21 @@
+"""The exceptions that cross rooms. Every message says what was wrong, with what, and what to do."""
+
+
+class MinicpmoError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class ConfigError(MinicpmoError):
+    """A setting is unknown, of the wrong type or out of its range."""
+
+
+class InputError(MinicpmoError):
+    """A message, file or recording cannot be used; the stream it came from goes on without it."""
+
+
+class DeviceError(MinicpmoError):
+    """A microphone, speaker or camera is missing, busy or gone."""
+
+
+class BrainError(MinicpmoError):
+    """The brain could not be opened, or failed in a unit."""

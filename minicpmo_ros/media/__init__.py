@@ -1,0 +1,1 @@
+"""Sound and picture: devices, resampling, echo cancellation, voice activity, conversion. A leaf."""

@@ -1,0 +1,1 @@
+"""Recordings: bags in and out, deterministic replay, and the timeline report."""
