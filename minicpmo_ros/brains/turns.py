@@ -1,0 +1,123 @@
+"""The robot's turns: cut speech into chunks, plan when each sounds, know what has been heard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from minicpmo_ros.brains.api import Speech
+from minicpmo_ros.messages import NS_PER_S, Playback, PlaybackEvent, SpeechChunk, WordMark
+
+
+def cut(speech: Speech, longest_s: float) -> Iterator[Speech]:
+    """Split speech into pieces of at most longest_s seconds, between words where it can.
+
+    A word longer than a whole piece is cut through; it then belongs to the piece that ends it.
+    """
+    longest = max(1, int(longest_s * speech.rate_hz))
+    total = len(speech.data)
+    start = 0
+    words = list(speech.words)
+    while total - start > longest:
+        limit = start + longest
+        ends = [w.end_sample for w in words if start < w.end_sample <= limit]
+        stop = ends[-1] if ends else limit
+        yield _piece(speech, start, stop, words, is_last=False)
+        words = [w for w in words if w.end_sample > stop]
+        start = stop
+    yield _piece(speech, start, total, words, is_last=True)
+
+
+def _piece(speech: Speech, start: int, stop: int, words: list[WordMark], is_last: bool) -> Speech:
+    marks = tuple(
+        WordMark(w.text, max(0, w.start_sample - start), w.end_sample - start)
+        for w in words
+        if is_last or w.end_sample <= stop
+    )
+    if speech.words:
+        text = " ".join(w.text for w in marks)
+    else:  # no word times are known: the first piece carries the text
+        text = speech.text if start == 0 else ""
+    return Speech(speech.data[start:stop], text, marks, speech.rate_hz)
+
+
+@dataclass
+class Turn:
+    """One robot turn: what was sent to the speaker and how far it has sounded.
+
+    start_ns is the planned time of the first sample; once the speaker has reported, `shift_ns` moves
+    the plan to what really happens. While plan and report agree, every answer depends on stamps
+    alone and not on when a report arrives, so replay is exact.
+    """
+
+    number: int
+    epoch: int
+    start_ns: int
+    rate_hz: int
+    samples: int = 0
+    sequence: int = 0
+    closed: bool = False
+    interrupted_ns: int | None = None
+    finished_ns: int | None = None
+    shift_ns: int = 0
+    heard_report: str = ""
+    _words: list[tuple[int, str]] = field(default_factory=list)
+
+    def chunk(self, speech: Speech, unit: int, last: bool) -> SpeechChunk:
+        """The next chunk of this turn, planned to follow the one before without a gap."""
+        made = SpeechChunk(
+            stamp_ns=self.start_ns + round(self.samples * NS_PER_S / self.rate_hz),
+            epoch=self.epoch,
+            turn=self.number,
+            sequence=self.sequence,
+            unit=unit,
+            data=speech.data,
+            text=speech.text,
+            words=speech.words,
+            last=last,
+            sample_rate=speech.rate_hz,
+        )
+        if speech.words:
+            self._words += [(self.samples + w.end_sample, w.text) for w in speech.words]
+        elif speech.text:
+            self._words.append((self.samples + len(speech.data), speech.text))
+        self.samples += len(speech.data)
+        self.sequence += 1
+        self.closed = last
+        return made
+
+    @property
+    def end_ns(self) -> int:
+        """When its last sample so far has sounded, as far as is known."""
+        if self.interrupted_ns is not None:
+            return self.interrupted_ns
+        if self.finished_ns is not None:
+            return self.finished_ns
+        return self.start_ns + self.shift_ns + round(self.samples * NS_PER_S / self.rate_hz)
+
+    def sounds_at(self, at_ns: int) -> bool:
+        return at_ns < self.end_ns
+
+    def heard_at(self, at_ns: int) -> str:
+        """Words that have sounded to their end at a time."""
+        sounded = (at_ns - self.start_ns - self.shift_ns) * self.rate_hz // NS_PER_S
+        return " ".join(text for end, text in self._words if end <= sounded)
+
+    def report(self, playback: Playback) -> None:
+        """Take in what the speaker says about this turn."""
+        self.heard_report = playback.heard
+        if playback.event == PlaybackEvent.FINISHED:
+            self.finished_ns = playback.stamp_ns
+        elif playback.event == PlaybackEvent.INTERRUPTED:
+            self.interrupted_ns = playback.stamp_ns
+        else:
+            sounded_ns = round(
+                (playback.turn_samples + playback.concealed_samples)
+                * NS_PER_S
+                / playback.sample_rate
+            )
+            first_ns = playback.stamp_ns - sounded_ns
+            late_ns = round(playback.concealed_samples * NS_PER_S / playback.sample_rate)
+            shift = first_ns - self.start_ns + late_ns
+            # Rounding between sample counts and ns is no news.
+            self.shift_ns = shift if abs(shift) > NS_PER_S // self.rate_hz else 0
