@@ -11,12 +11,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from minicpmo_ros.errors import InputError
+from minicpmo_ros.media.compressed import picture_from_compressed
+from minicpmo_ros.media.image import picture_from_raw
 from minicpmo_ros.messages import (
     NS_PER_S,
+    MIC_RATE_HZ,
     Action,
     Alert,
     AudioChunk,
     Decision,
+    Picture,
     Playback,
     PlaybackEvent,
     SessionState,
@@ -31,6 +35,9 @@ from minicpmo_ros.messages import (
 Message = (
     AudioChunk | SpeechChunk | Decision | Alert | Playback | VoiceActivity | SessionState
 )
+
+# Pictures larger than this are scaled down when they are decoded: no brain looks at more.
+MAX_SIDE = 2048
 
 
 class Types(Protocol):
@@ -101,6 +108,45 @@ def audio_chunk(msg: Any) -> AudioChunk:
         sequence=int(msg.sequence),
         muted=bool(msg.muted),
         frame_id=str(msg.header.frame_id),
+    )
+
+
+def asked_sound(msg: Any) -> np.ndarray:
+    """The sound of a chat goal as int16 [n] at 16 kHz, empty where there is none."""
+    if not len(msg.data):
+        return np.zeros(0, np.int16)
+    chunk = audio_chunk(msg)
+    if chunk.sample_rate != MIC_RATE_HZ or chunk.channels != 1:
+        raise InputError(
+            f"the sound of a chat has {chunk.sample_rate} Hz and {chunk.channels} channels: "
+            f"{MIC_RATE_HZ} Hz and 1 channel are expected"
+        )
+    return chunk.data
+
+
+def picture(msg: Any) -> Picture:
+    """sensor_msgs/Image, decoded when looked at. Raises InputError for a message that lies."""
+    return picture_from_raw(
+        stamp_ns=stamp_ns(msg.header.stamp),
+        width=int(msg.width),
+        height=int(msg.height),
+        encoding=str(msg.encoding),
+        step=int(msg.step),
+        is_bigendian=bool(msg.is_bigendian),
+        data=msg.data,
+        frame_id=str(msg.header.frame_id),
+        max_side=MAX_SIDE,
+    )
+
+
+def compressed_picture(msg: Any) -> Picture:
+    """sensor_msgs/CompressedImage, decoded when looked at. Raises InputError."""
+    return picture_from_compressed(
+        stamp_ns=stamp_ns(msg.header.stamp),
+        format=str(msg.format),
+        data=msg.data,
+        frame_id=str(msg.header.frame_id),
+        max_side=MAX_SIDE,
     )
 
 
@@ -313,6 +359,8 @@ _WRITERS: dict[type, Any] = {
 }
 
 READERS: dict[str, Any] = {
+    "sensor_msgs/msg/Image": picture,
+    "sensor_msgs/msg/CompressedImage": compressed_picture,
     "minicpmo_ros/msg/AudioChunk": audio_chunk,
     "minicpmo_ros/msg/SpeechChunk": speech_chunk,
     "minicpmo_ros/msg/Decision": decision,

@@ -121,3 +121,59 @@ class Turn:
             shift = first_ns - self.start_ns + late_ns
             # Rounding between sample counts and ns is no news.
             self.shift_ns = shift if abs(shift) > NS_PER_S // self.rate_hz else 0
+
+
+class Turns:
+    """All turns of a session, the epoch, and what sounds when. Pure bookkeeping on stamps."""
+
+    KEPT = 32  # turns remembered for reports that are still on their way
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.count = 0
+        self._turns: dict[int, Turn] = {}
+
+    def reserve(self) -> int:
+        """The number of a turn that will be spoken later."""
+        self.count += 1
+        return self.count
+
+    def get(self, number: int) -> Turn | None:
+        return self._turns.get(number)
+
+    @property
+    def open_turn(self) -> Turn | None:
+        """The turn that more speech is to come for."""
+        last = next(reversed(self._turns.values()), None)
+        live = last is not None and last.epoch == self.epoch and not last.closed
+        return last if live else None
+
+    def begin(self, number: int, start_ns: int, rate_hz: int) -> Turn:
+        """A new turn that starts at start_ns, or when the speech before it has ended."""
+        free_ns = max((t.end_ns for t in self._current()), default=start_ns)
+        turn = Turn(number, self.epoch, max(start_ns, free_ns), rate_hz)
+        self._turns[number] = turn
+        while len(self._turns) > self.KEPT:
+            del self._turns[next(iter(self._turns))]
+        return turn
+
+    def sounding(self, at_ns: int) -> Turn | None:
+        """The turn that sounds at a time, or the next one that will."""
+        return next((t for t in self._current() if t.sounds_at(at_ns)), None)
+
+    def interrupt(self, at_ns: int) -> str:
+        """Begin a new epoch; returns the words of the cut turn that had been heard."""
+        cut_turn = self.sounding(at_ns) or self.open_turn
+        for turn in self._current():
+            if turn.sounds_at(at_ns) or not turn.closed:
+                turn.interrupted_ns = at_ns
+        self.epoch += 1
+        return cut_turn.heard_at(at_ns) if cut_turn else ""
+
+    def report(self, playback: Playback) -> None:
+        turn = self._turns.get(playback.turn)
+        if turn is not None and turn.epoch == playback.epoch:
+            turn.report(playback)
+
+    def _current(self) -> list[Turn]:
+        return [t for t in self._turns.values() if t.epoch == self.epoch]

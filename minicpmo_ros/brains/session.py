@@ -1,0 +1,496 @@
+"""One conversation: stamped streams in; decisions, speech, alerts and state out.
+
+The omni node and the replay without ROS both run this class. It holds the timeline, voice activity,
+the barge-in reflex, the epoch and the robot's turns, and it feeds the brain with units. It reads no
+clock: every input brings the time, and everything it decides depends on stamps alone. Inputs may
+come from any thread; what goes out is handed to `publish` in order.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from minicpmo_ros.brains.api import (
+    Brain,
+    ChatRequest,
+    SessionSetup,
+    Speech,
+    Surroundings,
+    UnitResult,
+    VoiceSpan,
+)
+from minicpmo_ros.brains.barge_in import BargeIn
+from minicpmo_ros.brains.publishing import AlertLog, decision_of
+from minicpmo_ros.brains.turns import Turn, Turns, cut
+from minicpmo_ros.brains.work import InlineWorker, Worker
+from minicpmo_ros.errors import BrainError, ConfigError
+from minicpmo_ros.messages import (
+    NS_PER_MS,
+    NS_PER_S,
+    Action,
+    AudioChunk,
+    Picture,
+    Playback,
+    SessionState,
+    State,
+    VoiceActivity,
+    WordMark,
+)
+from minicpmo_ros.timeline.timeline import Timeline, TimelineConfig
+from minicpmo_ros.timeline.unit import Unit
+from minicpmo_ros.wire import Message
+
+
+class VoiceSense(Protocol):
+    """Finds speech in sound; `minicpmo_ros.media.voice.VoiceDetector` is one."""
+
+    def feed(self, chunk: AudioChunk) -> list[VoiceActivity]: ...
+
+    def reset(self) -> None: ...
+
+    @property
+    def speaking_since_ns(self) -> int | None:
+        """Start of the stretch of speech that goes on."""
+
+    @property
+    def voiced_until_ns(self) -> int:
+        """End of the last piece of sound that was voice; 0 before any."""
+
+
+class Spoken(Protocol):
+    """Synthesised speech."""
+
+    data: object
+    text: str
+    words: tuple[WordMark, ...]
+    rate_hz: int
+
+
+class Voice(Protocol):
+    """Turns text into speech; `minicpmo_ros.media.espeak.Synthesiser` is one."""
+
+    def speak(self, text: str) -> Spoken: ...
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """How a session behaves, whatever brain it has.
+
+    barge_in_ms: voice over the robot's speech for so long stops it; 0 turns that off.
+    playback_delay_ms: from a unit's end to the first sample of a turn that begins with it.
+    chunk_s: longest piece of speech in one message. backlog: units that may wait for the brain
+    before the oldest are skipped. timings: put wall times into decisions (not for exact replay).
+    """
+
+    timeline: TimelineConfig = field(default_factory=TimelineConfig)
+    setup: SessionSetup = field(default_factory=SessionSetup)
+    barge_in_ms: int = 200
+    playback_delay_ms: int = 0
+    chunk_s: float = 1.0
+    backlog: int = 3
+    timings: bool = True
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("barge_in_ms", 0, 5_000),
+            ("playback_delay_ms", 0, 5_000),
+            ("chunk_s", 0.1, 30.0),
+            ("backlog", 1, 60),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name}={value}: must lie between {low} and {high}")
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """Outcome of an interruption."""
+
+    success: bool
+    message: str
+    epoch: int
+    heard: str
+
+
+class OmniSession:
+    """See the module's first lines. `report(kind, text)` gets every problem, for log and diagnostics."""
+
+    def __init__(
+        self,
+        brain: Brain,
+        config: SessionConfig,
+        publish: Callable[[Message], None],
+        voice: VoiceSense,
+        synthesiser: Voice | None = None,
+        worker: Worker | None = None,
+        report: Callable[[str, str], None] = lambda kind, text: None,
+    ) -> None:
+        self.brain = brain
+        self.config = config
+        self.timeline = Timeline(config.timeline)
+        self.brain_ms: deque[float] = deque(maxlen=600)
+        self.brain_failures = 0
+        self.units_skipped = 0
+        self.interruptions = 0
+        self._publish = publish
+        self._voice = voice
+        self._synthesiser = synthesiser
+        self._worker = worker or InlineWorker()
+        self._report = report
+        self._lock = threading.RLock()
+        self.barge_in = BargeIn(config.barge_in_ms) if config.barge_in_ms else None
+        self._setup = config.setup
+        self._turns = Turns()
+        self._alerts = AlertLog()
+        self._spans: deque[VoiceSpan] = deque(maxlen=64)
+        self._waiting_says: list[Callable[[], None]] = []
+        self._pending_says: set[int] = set()
+        self._state = SessionState(0, State.IDLE)
+        self._now_ns = 0
+        self._units = 0
+        self._last_unit = 0
+        self._fault = ""
+        self._early = type(brain).picture is not Brain.picture
+        self._check_mode(self._setup.mode)
+
+    # -- life -------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the brain; raises BrainError."""
+        self.brain.open(self._setup)
+
+    def start(self, now_ns: int) -> None:
+        with self._lock:
+            self._now_ns = now_ns
+            self.timeline.reset()
+            self._voice.reset()
+            self._say_state(State.LISTENING, now_ns, "started")
+
+    def stop(self, now_ns: int) -> None:
+        """End the conversation: speech of any epoch so far must not sound any more."""
+        with self._lock:
+            self._cut(now_ns)
+            self._say_state(State.IDLE, now_ns, "stopped")
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        if not self._worker.close(timeout_s):
+            self._report("brain", f"the brain did not finish within {timeout_s:.0f} s")
+        self.brain.close()
+
+    # -- input ------------------------------------------------------------------------------
+
+    def audio(self, chunk: AudioChunk, now_ns: int) -> None:
+        """Sound from the microphone. Raises InputError; the session goes on without the chunk."""
+        with self._lock:
+            self._watch_clock(now_ns)
+            units = self.timeline.add_audio(chunk, now_ns)
+            for event in self._voice.feed(chunk):
+                self._note_voice(event)
+            self._stop_for_voice(chunk, now_ns)
+            self._close_units(units, now_ns)
+
+    def picture(self, picture: Picture, now_ns: int) -> None:
+        """A picture from the camera. Raises InputError for a stamp that cannot be."""
+        with self._lock:
+            self._watch_clock(now_ns)
+            self._close_units(self.timeline.add_picture(picture, now_ns), now_ns)
+            if self._early:
+                self._worker.submit(lambda: self._guard(lambda: self.brain.picture(picture)))
+
+    def clock(self, now_ns: int) -> None:
+        """Time goes on: closes units whose sound does not come."""
+        with self._lock:
+            self._watch_clock(now_ns)
+            self._close_units(self.timeline.advance(now_ns), now_ns)
+
+    def playback(self, playback: Playback) -> None:
+        """What the speaker says has been heard."""
+        with self._lock:
+            self._turns.report(playback)
+
+    # -- requests ---------------------------------------------------------------------------
+
+    def interrupt(self, reason: str, now_ns: int) -> Interrupted:
+        """Stop the robot's speech: everything of the present epoch is void."""
+        with self._lock:
+            speaking = self._turns.sounding(now_ns) or self._turns.open_turn
+            if not (speaking or self._waiting_says):
+                return Interrupted(False, "nothing to stop", self._turns.epoch, "")
+            heard = self._cut(now_ns)
+            self.interruptions += 1
+            self._say_state(self._rest_state(), now_ns, reason)
+            self._worker.submit(lambda: self._guard(lambda: self.brain.interrupt(heard)))
+            return Interrupted(True, reason, self._turns.epoch, heard)
+
+    def say(self, text: str, now_ns: int, interrupt: bool = False) -> int:
+        """Speak a text; returns its turn. Raises BrainError without a synthesiser."""
+        if self._synthesiser is None:
+            raise BrainError("no speech synthesiser: install espeak-ng (apt install espeak-ng)")
+        with self._lock:
+            if interrupt:
+                self.interrupt("say", now_ns)
+            number, epoch = self._turns.reserve(), self._turns.epoch
+            self._pending_says.add(number)
+            job = lambda: self._speak_text(text, number, epoch)  # noqa: E731
+            if self._turns.open_turn:
+                self._waiting_says.append(job)
+            else:
+                self._worker.submit(job)
+            return number
+
+    def spoken(self, turn: int) -> tuple[bool, bool, str]:
+        """(ended, every word heard, words heard) of a turn, as the speaker reports it."""
+        with self._lock:
+            known = self._turns.get(turn)
+            if known is None:  # not synthesised yet, or dropped before it was
+                return turn not in self._pending_says, False, ""
+            cut_off = known.epoch != self._turns.epoch and known.finished_ns is None
+            done = known.finished_ns is not None
+            return done or cut_off, done, known.heard_report
+
+    def turn(self, number: int) -> Turn | None:
+        """A turn of the robot that is still remembered."""
+        return self._turns.get(number)
+
+    def set_mode(self, mode: str, now_ns: int) -> str:
+        """Raises ConfigError when the brain cannot do it."""
+        self._check_mode(mode)
+        return self._reopen(SessionSetup(mode, self._setup.prompt, self._setup.language), now_ns)
+
+    def set_prompt(self, prompt: str, language: str, now_ns: int) -> str:
+        """New instructions, new session. Raises ConfigError when the brain takes none."""
+        can = self.brain.capabilities
+        language = language or self._setup.language
+        if prompt and not can.takes_prompt:
+            raise ConfigError(f"the brain '{self.brain.name}' takes no prompt")
+        if language not in can.languages:
+            raise ConfigError(f"language '{language}' is not one of {', '.join(can.languages)}")
+        return self._reopen(SessionSetup(self._setup.mode, prompt, language), now_ns)
+
+    def reset(self, now_ns: int) -> str:
+        """Forget the conversation."""
+        return self._reopen(self._setup, now_ns)
+
+    def chat(self, request: ChatRequest, done: Callable[[Iterator[str]], None]) -> None:
+        """Answer a question on the brain's thread: `done` gets the pieces as they come."""
+        if not self.brain.capabilities.chats:
+            raise BrainError(f"the brain '{self.brain.name}' cannot chat")
+        self._worker.submit(lambda: self._guard(lambda: done(self.brain.chat(request))))
+
+    @property
+    def epoch(self) -> int:
+        return self._turns.epoch
+
+    @property
+    def backlog(self) -> int:
+        """Jobs that wait for the brain."""
+        return self._worker.waiting
+
+    @property
+    def fault(self) -> str:
+        """Why the brain does not answer; empty when it does."""
+        return self._fault
+
+    # -- inside -----------------------------------------------------------------------------
+
+    def _watch_clock(self, now_ns: int) -> None:
+        if now_ns < self._now_ns - NS_PER_S:
+            # Time was set back: what was planned for the old time will never come.
+            self._report("clock", f"time went back by {(self._now_ns - now_ns) / NS_PER_S:.1f} s")
+            self._cut(now_ns)
+            self._voice.reset()
+            self._spans.clear()
+            self._say_state(self._rest_state(), now_ns, "the clock went back")
+        self._now_ns = now_ns
+        if self._state.state is State.SPEAKING and not (
+            self._turns.sounding(now_ns) or self._turns.open_turn
+        ):
+            self._say_state(self._rest_state(), now_ns, "the turn has been heard")
+
+    def _note_voice(self, event: VoiceActivity) -> None:
+        if event.speaking:
+            self._spans.append(VoiceSpan(event.stamp_ns, None))
+        elif self._spans and self._spans[-1].stop_ns is None:
+            self._spans[-1] = VoiceSpan(self._spans[-1].start_ns, event.stamp_ns)
+        self._publish(event)
+
+    def _stop_for_voice(self, chunk: AudioChunk, now_ns: int) -> None:
+        since = self._voice.speaking_since_ns
+        turn = self._turns.sounding(chunk.end_ns)
+        if self.barge_in is None or since is None or turn is None:
+            return
+        if self.barge_in.stops(since, self._voice.voiced_until_ns, turn.start_ns + turn.shift_ns):
+            self.interrupt("barge-in: somebody speaks", now_ns)
+
+    def _close_units(self, units: list[Unit], now_ns: int) -> None:
+        for unit in units:
+            around = Surroundings(
+                voice=self._voice_in(unit),
+                robot_speaking=self._turns.sounding(unit.end_ns) is not None,
+                camera_lost_ms=self.timeline.camera_lost_ms(unit.end_ns),
+                mic_lost_ms=self.timeline.mic_lost_ms(unit.end_ns),
+            )
+            epoch = self._turns.epoch
+            if self._worker.waiting >= self.config.backlog:
+                self.units_skipped += 1
+                waiting = self._worker.waiting
+                reason = f"skipped: {waiting} units wait for the brain"
+                self._report("brain", f"unit {unit.index} {reason}")
+                self._settle_unit(unit, epoch, UnitResult(Action.LISTEN, reason=reason))
+                continue
+            self._worker.submit(
+                lambda unit=unit, around=around, epoch=epoch: self._think(unit, around, epoch)
+            )
+
+    def _voice_in(self, unit: Unit) -> tuple[VoiceSpan, ...]:
+        return tuple(
+            span
+            for span in self._spans
+            if span.start_ns < unit.end_ns
+            and (span.stop_ns is None or span.stop_ns > unit.start_ns)
+        )
+
+    def _think(self, unit: Unit, around: Surroundings, epoch: int) -> None:
+        began = time.perf_counter()
+        try:
+            result = self.brain.unit(unit, around)
+            fault = ""
+        except Exception as error:  # a brain must never take the other streams down
+            fault = f"{type(error).__name__}: {error}"
+            result = UnitResult(Action.LISTEN, reason=f"brain failed: {fault}")
+        ms = (time.perf_counter() - began) * 1000.0
+        with self._lock:
+            self.brain_ms.append(ms)
+            if fault:
+                self.brain_failures += 1
+                self._report("brain", f"unit {unit.index}: {fault}")
+            self._fault = fault
+            self._settle_unit(unit, epoch, result, ms)
+        if not fault:
+            self._guard(self.brain.settle)
+
+    def _settle_unit(self, unit: Unit, epoch: int, result: UnitResult, ms: float = 0.0) -> None:
+        """Publish what came of a unit; speech of an epoch that has passed is dropped."""
+        self._units += 1
+        self._last_unit = unit.index
+        valid = epoch == self._turns.epoch
+        speaks = valid and result.action is Action.SPEAK
+        if not valid and result.action is Action.SPEAK:
+            result = replace(result, reason=f"{result.reason} (not spoken: interrupted)")
+        chunks = self._emit(result.speech, unit.end_ns, result.end_of_turn) if speaks else []
+        turn = chunks[0].turn if chunks else 0
+        timings = ms if self.config.timings else None
+        self._publish(
+            decision_of(unit, epoch, turn, result, self.brain.name, self._setup.mode, timings)
+        )
+        for alert in self._alerts.apply(unit, epoch, result.alerts):
+            self._publish(alert)
+        if chunks:
+            self._say_state(State.SPEAKING, unit.end_ns, result.reason)
+        elif self._state.state is not State.SPEAKING:
+            detail = self._fault or self._state.detail
+            self._say_state(self._rest_state(), unit.end_ns, detail)
+        for chunk in chunks:
+            self._publish(chunk)
+
+    def _emit(self, speech: tuple[Speech, ...], end_ns: int, last: bool) -> list:
+        pieces = [piece for one in speech for piece in cut(one, self.config.chunk_s)]
+        turn = self._turns.open_turn
+        if turn is None:
+            if not pieces:
+                return []
+            start_ns = end_ns + self.config.playback_delay_ms * NS_PER_MS
+            turn = self._turns.begin(self._turns.reserve(), start_ns, pieces[0].rate_hz)
+        chunks = [
+            turn.chunk(piece, self._last_unit, last and i == len(pieces) - 1)
+            for i, piece in enumerate(pieces)
+        ]
+        if last:
+            turn.closed = True
+            self._release_says()
+        return chunks
+
+    def _release_says(self) -> None:
+        waiting, self._waiting_says = self._waiting_says, []
+        for job in waiting:
+            self._worker.submit(job)
+
+    def _speak_text(self, text: str, number: int, epoch: int) -> None:
+        assert self._synthesiser is not None
+        try:
+            spoken = self._synthesiser.speak(text)
+        except Exception as error:
+            self._report("speech", f"cannot say {text!r}: {error}")
+            self._pending_says.discard(number)
+            return
+        speech = Speech(spoken.data, spoken.text, spoken.words, spoken.rate_hz)
+        with self._lock:
+            self._pending_says.discard(number)
+            if epoch != self._turns.epoch:
+                return
+            start_ns = self._now_ns + self.config.playback_delay_ms * NS_PER_MS
+            turn = self._turns.begin(number, start_ns, speech.rate_hz)
+            pieces = list(cut(speech, self.config.chunk_s))
+            self._say_state(State.SPEAKING, self._now_ns, "say")
+            for i, piece in enumerate(pieces):
+                self._publish(turn.chunk(piece, self._last_unit, i == len(pieces) - 1))
+
+    def _cut(self, now_ns: int) -> str:
+        self._waiting_says.clear()
+        self._pending_says.clear()
+        return self._turns.interrupt(now_ns)
+
+    def _reopen(self, setup: SessionSetup, now_ns: int) -> str:
+        with self._lock:
+            self._setup = setup
+            self._cut(now_ns)
+            self._alerts.forget()
+            self._spans.clear()
+            self._say_state(self._rest_state(), now_ns, "a new session begins")
+            self._worker.submit(lambda: self._guard(lambda: self.brain.open(setup)))
+        return f"a new session in mode {setup.mode}"
+
+    def _check_mode(self, mode: str) -> None:
+        modes = self.brain.capabilities.modes
+        if mode not in modes:
+            raise ConfigError(
+                f"mode '{mode}': the brain '{self.brain.name}' can do {', '.join(modes)}"
+            )
+
+    def _guard(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except Exception as error:
+            with self._lock:
+                self.brain_failures += 1
+                self._report("brain", f"{type(error).__name__}: {error}")
+
+    def _rest_state(self) -> State:
+        return State.FAULT if self._fault else State.LISTENING
+
+    def _say_state(self, state: State, at_ns: int, detail: str) -> None:
+        new = SessionState(
+            at_ns,
+            state,
+            self._turns.epoch,
+            self._turns.count,
+            self._last_unit,
+            self._setup.mode,
+            self.brain.name,
+            detail,
+        )
+        old = self._state
+        if (new.state, new.epoch, new.turn, new.mode, new.detail) != (
+            old.state,
+            old.epoch,
+            old.turn,
+            old.mode,
+            old.detail,
+        ):
+            self._state = new
+            self._publish(new)

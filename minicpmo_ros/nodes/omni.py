@@ -1,0 +1,232 @@
+"""The omni node: streams in, units to the brain, decisions, speech and alerts out."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from std_srvs.srv import Trigger
+
+from minicpmo_ros import topics, wire
+from minicpmo_ros.brains.barge_in import BargeIn
+from minicpmo_ros.brains.build import OmniSettings, build_session
+from minicpmo_ros.brains.session import OmniSession
+from minicpmo_ros.brains.work import ThreadWorker
+from minicpmo_ros.errors import MinicpmoError
+from minicpmo_ros.messages import (
+    Alert,
+    Decision,
+    Playback,
+    PlaybackEvent,
+    SessionState,
+    SpeechChunk,
+    VoiceActivity,
+)
+from minicpmo_ros.nodes.base import StackNode
+from minicpmo_ros.nodes.diagnostics import ERROR, OK, WARN, Latency, Status
+from minicpmo_ros.nodes.requests import Requests
+from minicpmo_ros.nodes.run import run_nodes
+from minicpmo_ros.srv import Interrupt, SetMode, SetPrompt
+
+OUTPUTS = {
+    Decision: topics.DECISION,
+    SpeechChunk: topics.SPEECH,
+    Alert: topics.ALERT,
+    VoiceActivity: topics.VOICE,
+    SessionState: topics.STATE,
+}
+CLOCK_S = 0.02  # how often units are looked at whose sound does not come
+
+
+class OmniNode(StackNode):
+    def __init__(self, **options: Any) -> None:
+        super().__init__("omni", **options)
+        self.session: OmniSession | None = None
+        self._requests: Requests | None = None
+        self._made: list[Any] = []
+        self._subscriptions: list[Any] = []
+        self._timer: Any = None
+        self._audio_hop = Latency()
+        self._picture_hop = Latency()
+        self._decision_hop = Latency()
+        self._brain_hop = Latency()
+        self._speech_hop = Latency()
+        self._last_state: SessionState | None = None
+
+    # -- lifecycle --------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        settings = OmniSettings(**{f.name: self.value(f.name) for f in fields(OmniSettings)})
+        worker = ThreadWorker("brain", lambda error: self.troubles.add("brain", repr(error)))
+        self.session = build_session(settings, self._out, worker, self.troubles.add)
+        self.session.open()
+        for topic in OUTPUTS.values():
+            self.advertise(topic)
+        self._requests = Requests(self, self.session)
+        self._made = [
+            self.create_service(Interrupt, "interrupt", self._on_interrupt),
+            self.create_service(SetMode, "set_mode", self._on_set_mode),
+            self.create_service(SetPrompt, "set_prompt", self._on_set_prompt),
+            self.create_service(Trigger, "reset", self._on_reset),
+        ]
+
+    def activate(self) -> None:
+        assert self.session is not None
+        self.session.start(self.now_ns())
+        self._timer = self.create_timer(CLOCK_S, self._on_clock)
+        self._subscriptions = [
+            self.listen(topics.MIC, self._on_audio),
+            self.listen(topics.PLAYBACK, self._on_playback),
+        ]
+        transport = self.value("image_transport")
+        if transport == "raw":
+            self._subscriptions.append(self.listen(topics.IMAGE, self._on_image))
+        elif transport == "compressed":
+            self._subscriptions.append(
+                self.listen(topics.IMAGE_COMPRESSED, self._on_compressed)
+            )
+
+    def deactivate(self) -> None:
+        assert self.session is not None
+        for subscription in self._subscriptions:
+            self.destroy_subscription(subscription)
+        self._subscriptions = []
+        self.destroy_timer(self._timer)
+        self.session.stop(self.now_ns())
+
+    def cleanup(self) -> None:
+        for service in self._made:
+            self.destroy_service(service)
+        self._made = []
+        if self._requests is not None:
+            self._requests.close()
+            self._requests = None
+        if self.session is not None:
+            session, self.session = self.session, None
+            session.close()
+
+    def live_change(self, name: str, value: Any) -> None:
+        if name == "barge_in_ms" and self.session is not None:
+            self.session.barge_in = BargeIn(value) if value else None
+
+    # -- topics in --------------------------------------------------------------------------
+
+    def _on_audio(self, message: Any) -> None:
+        chunk = wire.audio_chunk(message)
+        now_ns = self.now_ns()
+        self._audio_hop.add_ns(now_ns - chunk.end_ns)
+        self.session.audio(chunk, now_ns)
+
+    def _on_image(self, message: Any) -> None:
+        self._on_picture(wire.picture(message))
+
+    def _on_compressed(self, message: Any) -> None:
+        self._on_picture(wire.compressed_picture(message))
+
+    def _on_picture(self, picture: Any) -> None:
+        now_ns = self.now_ns()
+        self._picture_hop.add_ns(now_ns - picture.stamp_ns)
+        self.session.picture(picture, now_ns)
+
+    def _on_playback(self, message: Any) -> None:
+        playback: Playback = wire.playback(message)
+        if playback.event is PlaybackEvent.STARTED:
+            turn = self.session.turn(playback.turn)
+            if turn is not None:
+                self._speech_hop.add_ns(playback.stamp_ns - turn.start_ns)
+        self.session.playback(playback)
+        self._requests.watch()
+
+    def _on_clock(self) -> None:
+        now_ns = self.now_ns()
+        if now_ns:  # simulated time has begun
+            self.session.clock(now_ns)
+            self._requests.watch()
+
+    # -- topics out -------------------------------------------------------------------------
+
+    def _out(self, message: wire.Message) -> None:
+        if isinstance(message, Decision):
+            brain_ms = next((t.ms for t in message.timings if t.stage == "brain"), 0.0)
+            self._brain_hop.add_ns(round(brain_ms * 1e6))
+            late_ns = self.now_ns() - message.stamp_ns
+            self._decision_hop.add_ns(late_ns - round(brain_ms * 1e6))
+        if isinstance(message, SessionState):
+            self._last_state = message
+        self.send(OUTPUTS[type(message)], message)
+
+    # -- services ---------------------------------------------------------------------------
+
+    def _on_interrupt(self, request: Any, response: Any) -> Any:
+        if not self.active:
+            return _refuse(response, self.phase)
+        done = self.session.interrupt(request.reason or "interrupted by request", self.now_ns())
+        response.success, response.message = done.success, done.message
+        response.epoch, response.heard = done.epoch, done.heard
+        return response
+
+    def _on_set_mode(self, request: Any, response: Any) -> Any:
+        return self._do(response, lambda now: self.session.set_mode(request.mode, now))
+
+    def _on_set_prompt(self, request: Any, response: Any) -> Any:
+        return self._do(
+            response, lambda now: self.session.set_prompt(request.prompt, request.language, now)
+        )
+
+    def _on_reset(self, request: Any, response: Any) -> Any:
+        return self._do(response, lambda now: self.session.reset(now))
+
+    def _do(self, response: Any, change: Any) -> Any:
+        if not self.active:
+            return _refuse(response, self.phase)
+        try:
+            response.success, response.message = True, change(self.now_ns())
+        except MinicpmoError as error:
+            response.success, response.message = False, str(error)
+        return response
+
+    # -- diagnostics ------------------------------------------------------------------------
+
+    def statuses(self) -> list[Status]:
+        session = self.session
+        if session is None or not self.active:
+            return []
+        now_ns = self.now_ns()
+        mic_ms, camera_ms = session.timeline.mic_lost_ms(now_ns), session.timeline.camera_lost_ms(now_ns)
+        lost = [
+            f"no {what} for {ms / 1000:.1f} s"
+            for what, ms in (("sound", mic_ms), ("picture", camera_ms))
+            if ms and not (what == "picture" and self.value("image_transport") == "none")
+        ]
+        hops: dict[str, object] = {}
+        for name, hop in (
+            ("capture to omni, sound", self._audio_hop),
+            ("capture to omni, picture", self._picture_hop),
+            ("unit end to decision without brain", self._decision_hop),
+            ("brain", self._brain_hop),
+            ("planned to first sample", self._speech_hop),
+        ):
+            hops.update(hop.values(name))
+        brain = {
+            "brain": session.brain.name,
+            "state": self._last_state.state.name if self._last_state else "",
+            "epoch": session.epoch,
+            "queue depth": session.backlog,
+            "units skipped": session.units_skipped,
+            "failures": session.brain_failures,
+            "interruptions": session.interruptions,
+        }
+        return [
+            Status("timeline", WARN if lost else OK, "; ".join(lost) or "ok", session.timeline.stats.as_dict()),
+            Status("latency", OK, "ok", hops),
+            Status("brain", ERROR if session.fault else OK, session.fault or "ok", brain),
+        ]
+
+
+def _refuse(response: Any, phase: str) -> Any:
+    response.success, response.message = False, f"the omni node is {phase}; activate it first"
+    return response
+
+
+def main() -> None:
+    run_nodes([OmniNode])

@@ -1,0 +1,13 @@
+"""All four nodes in one process: pictures and sound stay within it."""
+
+from __future__ import annotations
+
+from minicpmo_ros.nodes.camera import CameraNode
+from minicpmo_ros.nodes.mic import MicNode
+from minicpmo_ros.nodes.omni import OmniNode
+from minicpmo_ros.nodes.run import run_nodes
+from minicpmo_ros.nodes.speaker import SpeakerNode
+
+
+def main() -> None:
+    run_nodes([CameraNode, MicNode, OmniNode, SpeakerNode])
