@@ -1,4 +1,4 @@
-"""The project's topics as plain frozen dataclasses: what the rooms hand to one another, without ROS.
+"""The project's topics as plain frozen dataclasses: what rooms hand to each other, without ROS.
 
 Each class mirrors the interface of the same name in msg/ (which documents units and meaning of
 every field), with times as integer nanoseconds of ROS time and samples as numpy arrays. nodes/ and

@@ -14,8 +14,8 @@ from minicpmo_ros.errors import InputError
 from minicpmo_ros.media.compressed import picture_from_compressed
 from minicpmo_ros.media.image import picture_from_raw
 from minicpmo_ros.messages import (
-    NS_PER_S,
     MIC_RATE_HZ,
+    NS_PER_S,
     Action,
     Alert,
     AudioChunk,
@@ -32,9 +32,7 @@ from minicpmo_ros.messages import (
     WordMark,
 )
 
-Message = (
-    AudioChunk | SpeechChunk | Decision | Alert | Playback | VoiceActivity | SessionState
-)
+Message = AudioChunk | SpeechChunk | Decision | Alert | Playback | VoiceActivity | SessionState
 
 # Pictures larger than this are scaled down when they are decoded: no brain looks at more.
 MAX_SIDE = 2048

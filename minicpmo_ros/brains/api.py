@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minicpmo_ros.errors import BrainError
-from minicpmo_ros.messages import SPEECH_RATE_HZ, Action, Picture, Severity, StageTiming, WordMark
+from minicpmo_ros.messages import (
+    SPEECH_RATE_HZ,
+    Action,
+    Picture,
+    Severity,
+    StageTiming,
+    WordMark,
+)
 from minicpmo_ros.timeline.unit import Unit
 
 
@@ -52,7 +59,8 @@ class Surroundings:
     """What the session knows beside the unit itself.
 
     voice: stretches of speech that overlap the unit. robot_speaking: speech decided earlier still
-    sounds at the unit's end. camera_lost_ms, mic_lost_ms: how long nothing has come, 0 if all is well.
+    sounds at the unit's end. camera_lost_ms, mic_lost_ms: how long nothing has come; 0: all is
+    well.
     """
 
     voice: tuple[VoiceSpan, ...] = ()

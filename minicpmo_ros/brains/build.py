@@ -62,7 +62,8 @@ def build_session(
 ) -> OmniSession:
     """The session with its brain, ears and voice; raises ConfigError, DeviceError or BrainError.
 
-    Without a speech synthesiser the robot still listens, decides and raises alerts; `report` says so.
+    Without a speech synthesiser the robot still listens, decides and raises alerts; `report` says
+    so.
     """
     synthesiser = _synthesiser(settings, report)
     return OmniSession(
@@ -88,9 +89,7 @@ def make_brain(settings: OmniSettings, synthesiser: Voice | None) -> Brain:
     return makers[settings.brain]()
 
 
-def _synthesiser(
-    settings: OmniSettings, report: Callable[[str, str], None]
-) -> Voice | None:
+def _synthesiser(settings: OmniSettings, report: Callable[[str, str], None]) -> Voice | None:
     try:
         return Synthesiser(voice=settings.voice, rate_wpm=settings.voice_rate_wpm)
     except DeviceError as error:

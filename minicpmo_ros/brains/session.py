@@ -118,7 +118,9 @@ class Interrupted:
 
 
 class OmniSession:
-    """See the module's first lines. `report(kind, text)` gets every problem, for log and diagnostics."""
+    """See the module's first lines. `report(kind, text)` gets every problem, for the log and
+    diagnostics.
+    """
 
     def __init__(
         self,

@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from minicpmo_ros.brains.api import Speech
-from minicpmo_ros.messages import NS_PER_S, Playback, PlaybackEvent, SpeechChunk, WordMark
+from minicpmo_ros.messages import (
+    NS_PER_S,
+    Playback,
+    PlaybackEvent,
+    SpeechChunk,
+    WordMark,
+)
 
 
 def cut(speech: Speech, longest_s: float) -> Iterator[Speech]:
@@ -34,10 +40,9 @@ def _piece(speech: Speech, start: int, stop: int, words: list[WordMark], is_last
         for w in words
         if is_last or w.end_sample <= stop
     )
-    if speech.words:
-        text = " ".join(w.text for w in marks)
-    else:  # no word times are known: the first piece carries the text
-        text = speech.text if start == 0 else ""
+    text = " ".join(w.text for w in marks)
+    if not speech.words and start == 0:  # no word times are known: the first piece has it all
+        text = speech.text
     return Speech(speech.data[start:stop], text, marks, speech.rate_hz)
 
 
@@ -45,8 +50,8 @@ def _piece(speech: Speech, start: int, stop: int, words: list[WordMark], is_last
 class Turn:
     """One robot turn: what was sent to the speaker and how far it has sounded.
 
-    start_ns is the planned time of the first sample; once the speaker has reported, `shift_ns` moves
-    the plan to what really happens. While plan and report agree, every answer depends on stamps
+    start_ns is the planned time of the first sample; once the speaker has reported, `shift_ns`
+    moves the plan to what really happens. While plan and report agree, every answer depends on stamps
     alone and not on when a report arrives, so replay is exact.
     """
 

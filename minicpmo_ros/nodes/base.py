@@ -13,7 +13,8 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile
 
@@ -29,11 +30,15 @@ SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
 
 
+Ticker = Callable[[], None]  # call it to stop
+
+
 class StackNode(LifecycleNode):
     """A lifecycle node of the stack.
 
-    A subclass implements configure, activate, deactivate, cleanup and statuses; an exception of ours
-    in configure or activate makes the transition fail with the reason in the log and on /diagnostics.
+    A subclass implements configure, activate, deactivate, cleanup and statuses; an exception in
+    configure or activate makes the transition fail, with the reason in the log and on
+    /diagnostics.
     """
 
     def __init__(self, name: str, **options: Any) -> None:
@@ -47,7 +52,9 @@ class StackNode(LifecycleNode):
         self._parameter_problems = self._declare()
         self.add_on_set_parameters_callback(self._on_set)
         self._diagnostics = self.create_publisher(
-            message_class("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", QoSProfile(depth=10)
+            message_class("diagnostic_msgs/msg/DiagnosticArray"),
+            "/diagnostics",
+            QoSProfile(depth=10),
         )
         # By the steady clock: a robot whose simulated time stands still must still say so.
         period_s = 1.0 / self.value("diagnostics_hz")
@@ -79,6 +86,23 @@ class StackNode(LifecycleNode):
     @property
     def active(self) -> bool:
         return self.phase == "active"
+
+    def every(self, period_s: float, callback: Callable[[], None]) -> Ticker:
+        """Call back at least every period_s seconds of ROS time, and at every step of /clock.
+
+        In simulated time the clock moves in steps; a timer would skip the short ones, and what a
+        replay does would hang on their length.
+        """
+        if not self.get_parameter("use_sim_time").value:
+            timer = self.create_timer(period_s, callback)
+            return lambda: self.destroy_timer(timer)
+        any_step = JumpThreshold(
+            min_forward=Duration(nanoseconds=1), min_backward=Duration(nanoseconds=-1)
+        )
+        handle = self.get_clock().create_jump_callback(
+            any_step, post_callback=lambda jump: callback()
+        )
+        return handle.unregister
 
     def advertise(self, topic: Topic) -> None:
         self._publishers_by_topic[topic.name] = self.create_lifecycle_publisher(
@@ -112,9 +136,7 @@ class StackNode(LifecycleNode):
             finally:
                 self.traffic.received[topic.name] += 1
 
-        return self.create_subscription(
-            message_class(topic.type), topic.name, guarded, qos(topic)
-        )
+        return self.create_subscription(message_class(topic.type), topic.name, guarded, qos(topic))
 
     # -- lifecycle --------------------------------------------------------------------------
 

@@ -90,7 +90,9 @@ class Troubles:
         """WARN while a trouble is fresh; counts stay."""
         now = time.monotonic()
         with self._lock:
-            fresh = [f"{k}: {text}" for k, (at, text) in self._last.items() if now - at < self.FRESH_S]
+            fresh = [
+                f"{k}: {text}" for k, (at, text) in self._last.items() if now - at < self.FRESH_S
+            ]
             values: dict[str, object] = {f"{k} count": n for k, n in self._counts.items()}
             values.update({f"{k} last": text for k, (_, text) in self._last.items()})
         return Status(name, WARN if fresh else OK, "; ".join(fresh) or "ok", values)

@@ -45,7 +45,7 @@ class OmniNode(StackNode):
         self._requests: Requests | None = None
         self._made: list[Any] = []
         self._subscriptions: list[Any] = []
-        self._timer: Any = None
+        self._stop_clock: Any = None
         self._audio_hop = Latency()
         self._picture_hop = Latency()
         self._decision_hop = Latency()
@@ -73,7 +73,7 @@ class OmniNode(StackNode):
     def activate(self) -> None:
         assert self.session is not None
         self.session.start(self.now_ns())
-        self._timer = self.create_timer(CLOCK_S, self._on_clock)
+        self._stop_clock = self.every(CLOCK_S, self._on_clock)
         self._subscriptions = [
             self.listen(topics.MIC, self._on_audio),
             self.listen(topics.PLAYBACK, self._on_playback),
@@ -82,16 +82,14 @@ class OmniNode(StackNode):
         if transport == "raw":
             self._subscriptions.append(self.listen(topics.IMAGE, self._on_image))
         elif transport == "compressed":
-            self._subscriptions.append(
-                self.listen(topics.IMAGE_COMPRESSED, self._on_compressed)
-            )
+            self._subscriptions.append(self.listen(topics.IMAGE_COMPRESSED, self._on_compressed))
 
     def deactivate(self) -> None:
         assert self.session is not None
         for subscription in self._subscriptions:
             self.destroy_subscription(subscription)
         self._subscriptions = []
-        self.destroy_timer(self._timer)
+        self._stop_clock()
         self.session.stop(self.now_ns())
 
     def cleanup(self) -> None:
@@ -170,7 +168,8 @@ class OmniNode(StackNode):
 
     def _on_set_prompt(self, request: Any, response: Any) -> Any:
         return self._do(
-            response, lambda now: self.session.set_prompt(request.prompt, request.language, now)
+            response,
+            lambda now: self.session.set_prompt(request.prompt, request.language, now),
         )
 
     def _on_reset(self, request: Any, response: Any) -> Any:
@@ -192,7 +191,10 @@ class OmniNode(StackNode):
         if session is None or not self.active:
             return []
         now_ns = self.now_ns()
-        mic_ms, camera_ms = session.timeline.mic_lost_ms(now_ns), session.timeline.camera_lost_ms(now_ns)
+        mic_ms, camera_ms = (
+            session.timeline.mic_lost_ms(now_ns),
+            session.timeline.camera_lost_ms(now_ns),
+        )
         lost = [
             f"no {what} for {ms / 1000:.1f} s"
             for what, ms in (("sound", mic_ms), ("picture", camera_ms))
@@ -217,14 +219,22 @@ class OmniNode(StackNode):
             "interruptions": session.interruptions,
         }
         return [
-            Status("timeline", WARN if lost else OK, "; ".join(lost) or "ok", session.timeline.stats.as_dict()),
+            Status(
+                "timeline",
+                WARN if lost else OK,
+                "; ".join(lost) or "ok",
+                session.timeline.stats.as_dict(),
+            ),
             Status("latency", OK, "ok", hops),
             Status("brain", ERROR if session.fault else OK, session.fault or "ok", brain),
         ]
 
 
 def _refuse(response: Any, phase: str) -> Any:
-    response.success, response.message = False, f"the omni node is {phase}; activate it first"
+    response.success, response.message = (
+        False,
+        f"the omni node is {phase}; activate it first",
+    )
     return response
 
 

@@ -64,12 +64,30 @@ CAMERA = (
         "Where pictures come from: v4l2:INDEX or v4l2:/dev/videoN, file:PATH (a video), "
         "folder:PATH (pictures in name order), or synthetic (a rendered scene).",
     ),
-    P("width", 640, "Width asked of the device and of the synthetic scene.", "pixels", 16, 8192),
-    P("height", 480, "Height asked of the device and of the synthetic scene.", "pixels", 16, 8192),
+    P(
+        "width",
+        640,
+        "Width asked of the device and of the synthetic scene.",
+        "pixels",
+        16,
+        8192,
+    ),
+    P(
+        "height",
+        480,
+        "Height asked of the device and of the synthetic scene.",
+        "pixels",
+        16,
+        8192,
+    ),
     P("rate_hz", 10.0, "Pictures a second.", "Hz", 0.1, 120.0),
     P("loop", False, "Begin again at the end of a file or folder."),
     P("frame_id", "camera", "frame_id of the pictures."),
-    P("camera_info", "", "Calibration file (YAML of camera_calibration); empty: uncalibrated."),
+    P(
+        "camera_info",
+        "",
+        "Calibration file (YAML of camera_calibration); empty: uncalibrated.",
+    ),
     P("jpeg_quality", 85, "Quality of image_raw/compressed.", "", 10, 100),
     *COMMON,
 )
@@ -80,7 +98,11 @@ MIC = (
         "device",
         "Where sound comes from: device, file:PATH (wav, flac or ogg), or silence.",
     ),
-    P("device", "", "Input device: its name, part of it, or its index; empty: the default one."),
+    P(
+        "device",
+        "",
+        "Input device: its name, part of it, or its index; empty: the default one.",
+    ),
     P("chunk_ms", 100, "Length of a chunk.", "ms", 10, 1000),
     P("loop", False, "Begin again at the end of a file."),
     P("frame_id", "microphone", "frame_id of the sound."),
@@ -99,14 +121,23 @@ MIC = (
         "(the sound device does it).",
         choices=("on", "off", "device"),
     ),
-    P("noise_suppression", True, "Suppress steady noise; works with echo_cancellation: on."),
+    P(
+        "noise_suppression",
+        True,
+        "Suppress steady noise; works with echo_cancellation: on.",
+    ),
     P("echo_delay_ms", 0, "Known delay from the DAC to the microphone.", "ms", 0, 500),
     *COMMON,
 )
 
 OMNI = (
     P("brain", "reflex", "What decides: reflex (no model).", choices=("reflex",)),
-    P("mode", "duplex", "How the brain converses.", choices=("duplex", "streaming", "chat")),
+    P(
+        "mode",
+        "duplex",
+        "How the brain converses.",
+        choices=("duplex", "streaming", "chat"),
+    ),
     P("prompt", "", "Instructions to the brain; empty: its own."),
     P("language", "en", "Language of the conversation, as a BCP-47 tag."),
     P("seed", 0, "Seed of whatever is random in the brain.", "", 0, 2**31 - 1),
@@ -116,9 +147,30 @@ OMNI = (
         "Pictures to subscribe to: raw (same process), compressed (other processes) or none.",
         choices=("raw", "compressed", "none"),
     ),
-    P("late_ms", 80, "How long a unit waits for sound that is on its way.", "ms", 0, 1000),
-    P("jitter_ms", 20, "Stamps this close to the end of the last chunk follow it.", "ms", 0, 200),
-    P("lost_ms", 1000, "Without data for so long, a stream counts as lost.", "ms", 100, 60000),
+    P(
+        "late_ms",
+        80,
+        "How long a unit waits for sound that is on its way.",
+        "ms",
+        0,
+        1000,
+    ),
+    P(
+        "jitter_ms",
+        20,
+        "Stamps this close to the end of the last chunk follow it.",
+        "ms",
+        0,
+        200,
+    ),
+    P(
+        "lost_ms",
+        1000,
+        "Without data for so long, a stream counts as lost.",
+        "ms",
+        100,
+        60000,
+    ),
     P("pictures_per_unit", 1, "Newest pictures that a unit takes.", "", 0, 32),
     P(
         "barge_in_ms",
@@ -129,7 +181,14 @@ OMNI = (
         5000,
         live=True,
     ),
-    P("playback_delay_ms", 0, "From a unit's end to the first sample of speech.", "ms", 0, 5000),
+    P(
+        "playback_delay_ms",
+        0,
+        "From a unit's end to the first sample of speech.",
+        "ms",
+        0,
+        5000,
+    ),
     P(
         "voice_detector",
         "auto",
@@ -138,10 +197,25 @@ OMNI = (
     ),
     P("voice", "en-us", "espeak-ng voice of the robot."),
     P("voice_rate_wpm", 170, "Speed of that voice.", "words/min", 80, 450),
-    P("spoken_severity", "warning", "Lowest severity of alerts that are also spoken.",
-      choices=("info", "notice", "warning", "critical", "never")),
-    P("brain_backlog", 3, "Units that may wait for the brain before the next is skipped.", "", 1, 60),
-    P("publish_timings", True, "Put wall times into Decision; off for replay to the same bytes."),
+    P(
+        "spoken_severity",
+        "warning",
+        "Lowest severity of alerts that are also spoken.",
+        choices=("info", "notice", "warning", "critical", "never"),
+    ),
+    P(
+        "brain_backlog",
+        3,
+        "Units that may wait for the brain before the next is skipped.",
+        "",
+        1,
+        60,
+    ),
+    P(
+        "publish_timings",
+        True,
+        "Put wall times into Decision; off for replay to the same bytes.",
+    ),
     *COMMON,
 )
 
@@ -151,8 +225,19 @@ SPEAKER = (
         "device",
         "Where speech goes: device, clock (no sound, but paced as if) or file:PATH (a wav).",
     ),
-    P("device", "", "Output device: its name, part of it, or its index; empty: the default one."),
-    P("block_ms", 20, "Block asked of the device; an interruption takes one to be silent.", "ms", 5, 100),
+    P(
+        "device",
+        "",
+        "Output device: its name, part of it, or its index; empty: the default one.",
+    ),
+    P(
+        "block_ms",
+        20,
+        "Block asked of the device; an interruption takes one to be silent.",
+        "ms",
+        5,
+        100,
+    ),
     P("frame_id", "speaker", "frame_id of audio/played."),
     P(
         "latency_correction_ms",
@@ -198,13 +283,17 @@ def markdown() -> str:
     """The README's table."""
     lines = []
     for node, parameters in TABLE.items():
-        lines += [f"**{node}**", "", "| parameter | default | range | unit | meaning |", "|---|---|---|---|---|"]
+        lines += [
+            f"**{node}**",
+            "",
+            "| parameter | default | range | unit | meaning |",
+            "|---|---|---|---|---|",
+        ]
         for p in parameters:
-            default = str(p.default).lower() if isinstance(p.default, bool) else str(p.default)
+            text = str(p.default).lower() if isinstance(p.default, bool) else str(p.default)
+            default = f"`{text}`" if text else "(empty)"
             meaning = p.description + (" *(can change live)*" if p.live else "")
-            lines.append(
-                f"| `{p.name}` | {f'`{default}`' if default else ''} | {p.range_text} | {p.unit} | {meaning} |"
-            )
+            lines.append(f"| `{p.name}` | {default} | {p.range_text} | {p.unit} | {meaning} |")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 

@@ -100,7 +100,9 @@ class Requests:
     def _accept_chat(self, goal: Any) -> GoalResponse:
         if not self._node.active or not self._session.brain.capabilities.chats:
             name = self._session.brain.name
-            why = f"the brain '{name}' cannot chat" if self._node.active else "the node is not active"
+            why = (
+                f"the brain '{name}' cannot chat" if self._node.active else "the node is not active"
+            )
             self._node.troubles.add("chat", f"goal refused: {why}")
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT

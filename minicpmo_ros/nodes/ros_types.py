@@ -45,9 +45,7 @@ def uint8_array(data: bytes | np.ndarray) -> array:
 
 
 def header(at_ns: int, frame_id: str) -> Any:
-    time = TYPES.new(
-        "builtin_interfaces/msg/Time", sec=at_ns // NS_PER_S, nanosec=at_ns % NS_PER_S
-    )
+    time = TYPES.new("builtin_interfaces/msg/Time", sec=at_ns // NS_PER_S, nanosec=at_ns % NS_PER_S)
     return TYPES.new("std_msgs/msg/Header", stamp=time, frame_id=frame_id)
 
 

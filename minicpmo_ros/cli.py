@@ -1,0 +1,140 @@
+"""The command `minicpmo`. Each subcommand imports what it needs, so that help is instant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from minicpmo_ros.errors import MinicpmoError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="See, listen and speak at the same time: the MiniCPM-o stack for ROS 2.",
+)
+bag_app = typer.Typer(no_args_is_help=True, help="Make bags from other recordings.")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure; ratios and percentiles.")
+app.add_typer(bag_app, name="bag")
+app.add_typer(bench_app, name="bench")
+
+BagPath = Annotated[Path, typer.Argument(help="A rosbag2 folder or an .mcap file.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for bag, report and wav.")] = Path("out/demo"),
+    open_report: Annotated[bool, typer.Option("--open", help="Open the report.")] = False,
+    ros: Annotated[bool, typer.Option(help="Through the real nodes, or without ROS.")] = True,
+) -> None:
+    """Make a scene, replay it through the stack and show what it saw, heard, decided and said."""
+    from minicpmo_ros.replay.demo import run_demo
+
+    run_demo(out, ros=ros, open_report=open_report)
+
+
+@app.command()
+def live(
+    record: Annotated[Path | None, typer.Option(help="Also record a bag here.")] = None,
+    params_file: Annotated[Path | None, typer.Option(help="YAML file with parameters.")] = None,
+) -> None:
+    """Run the stack on this machine's camera, microphone and speaker."""
+    from minicpmo_ros.replay.live import run_live
+
+    run_live(record, params_file)
+
+
+@app.command()
+def devices() -> None:
+    """List microphones, speakers and cameras."""
+    from minicpmo_ros.replay.live import print_devices
+
+    print_devices()
+
+
+@app.command()
+def replay(
+    bag: BagPath,
+    out: Annotated[Path | None, typer.Option(help="Bag to write.")] = None,
+    ros: Annotated[bool, typer.Option("--ros", help="Through real nodes and /clock.")] = False,
+    inputs: Annotated[bool, typer.Option(help="Copy the inputs into the new bag.")] = True,
+    force: Force = False,
+) -> None:
+    """Let the stack live through a recording again; the same bytes every time."""
+    from minicpmo_ros.replay.run import replay_bag
+
+    replay_bag(bag, out or bag.with_name(bag.stem + "_replayed"), ros, inputs, force)
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Argument(help="Bag to write.")],
+    seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
+    namespace: Annotated[str, typer.Option(help="Namespace of the stack.")] = "",
+    force: Force = False,
+) -> None:
+    """Record the stack's topics to a bag, until Ctrl-C."""
+    from minicpmo_ros.replay.record import record_bag
+
+    record_bag(out, seconds=seconds, namespace=namespace, overwrite=force)
+
+
+@app.command()
+def report(
+    bag: BagPath,
+    html: Annotated[Path | None, typer.Option(help="Page to write.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Picture to write, too.")] = None,
+) -> None:
+    """Make one self-contained page of a bag: pictures, sound, decisions, speech, alerts."""
+    from minicpmo_ros.replay.run import report_bag
+
+    report_bag(bag, html or bag.with_name(bag.stem + ".html"), png)
+
+
+@bag_app.command("from-video")
+def from_video(
+    media: Annotated[Path, typer.Argument(help="A video or sound file.")],
+    out: Annotated[Path | None, typer.Option(help="Bag to write.")] = None,
+    rate_hz: Annotated[float, typer.Option(help="Pictures a second.")] = 10.0,
+    force: Force = False,
+) -> None:
+    """Turn any video or sound file into a bag: pictures at N Hz, 16 kHz sound."""
+    from minicpmo_ros.replay.run import bag_from_file
+
+    bag_from_file(media, out or media.with_suffix(""), rate_hz, force)
+
+
+@bench_app.command("ros")
+def bench_ros(
+    seconds: Annotated[float, typer.Option(help="Length of the live measurement.")] = 60.0,
+    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+) -> None:
+    """Latency, loss, processor share and replay speed of the nodes."""
+    from minicpmo_ros.replay.bench_ros import bench
+
+    bench(seconds, json)
+
+
+@app.command()
+def params(
+    yaml: Annotated[bool, typer.Option("--yaml", help="As config/omni.yaml.")] = False,
+) -> None:
+    """Print every parameter: as the README's table, or as a YAML file."""
+    from minicpmo_ros.nodes import parameters
+
+    typer.echo(parameters.yaml_text() if yaml else parameters.markdown(), nl=False)
+
+
+def main() -> None:
+    """The command with our errors as one line instead of a traceback."""
+    try:
+        app()
+    except MinicpmoError as error:
+        typer.secho(f"minicpmo: {error}", fg=typer.colors.RED, err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

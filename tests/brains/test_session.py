@@ -1,0 +1,418 @@
+"""The session with a scripted brain: epochs, barge-in, turns, failures, requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from minicpmo_ros.brains.api import (
+    AlertNote,
+    Brain,
+    Capabilities,
+    SessionSetup,
+    Speech,
+    Surroundings,
+    UnitResult,
+)
+from minicpmo_ros.brains.session import OmniSession, SessionConfig
+from minicpmo_ros.errors import BrainError, ConfigError, InputError
+from minicpmo_ros.messages import (
+    NS_PER_MS,
+    NS_PER_S,
+    Action,
+    Alert,
+    AudioChunk,
+    Decision,
+    Picture,
+    Playback,
+    PlaybackEvent,
+    SessionState,
+    Severity,
+    SpeechChunk,
+    State,
+    VoiceActivity,
+    WordMark,
+)
+
+T0 = 1_700_000_000 * NS_PER_S
+LISTEN = UnitResult(Action.LISTEN, reason="nothing")
+
+
+def talk(seconds: float, text: str = "one two three four", end: bool = True) -> UnitResult:
+    n = round(seconds * 24_000)
+    words = text.split()
+    step = n // len(words)
+    marks = tuple(WordMark(w, i * step, (i + 1) * step) for i, w in enumerate(words))
+    speech = Speech(np.full(n, 1000, np.int16), text, marks)
+    return UnitResult(Action.SPEAK, text, end, "talks", (speech,))
+
+
+class Script(Brain):
+    """Gives the results it was told to, one a unit; then listens."""
+
+    name = "script"
+    capabilities = Capabilities(modes=("duplex",), languages=("en", "zh"))
+
+    def __init__(self, *results: UnitResult | Exception) -> None:
+        self.results = list(results)
+        self.seen: list[tuple[int, Surroundings]] = []
+        self.interrupted: list[str] = []
+        self.opened: list[SessionSetup] = []
+
+    def open(self, setup: SessionSetup) -> None:
+        self.opened.append(setup)
+
+    def unit(self, unit, around):
+        self.seen.append((unit.index, around))
+        result = self.results.pop(0) if self.results else LISTEN
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def interrupt(self, heard: str) -> None:
+        self.interrupted.append(heard)
+
+    def close(self) -> None: ...
+
+
+class LoudIsVoice:
+    """Voice detector of the tests: a chunk with any sample above 100 is voice."""
+
+    def __init__(self) -> None:
+        self.speaking_since_ns: int | None = None
+        self.voiced_until_ns = 0
+        self._segment = 0
+
+    def feed(self, chunk: AudioChunk) -> list[VoiceActivity]:
+        loud = bool(np.abs(chunk.data).max(initial=0) > 100)
+        if loud:
+            self.voiced_until_ns = chunk.end_ns
+        if loud == (self.speaking_since_ns is not None):
+            return []
+        self.speaking_since_ns = chunk.stamp_ns if loud else None
+        self._segment += loud
+        return [VoiceActivity(chunk.stamp_ns, loud, self._segment, float(loud), -20.0)]
+
+    def reset(self) -> None:
+        self.speaking_since_ns = None
+
+
+@dataclass
+class Utterance:
+    text: str
+    data: np.ndarray = field(default_factory=lambda: np.ones(24_000, np.int16))
+    words: tuple[WordMark, ...] = ()
+    rate_hz: int = 24_000
+
+
+class Parrot:
+    def speak(self, text: str) -> Utterance:
+        words = text.split()
+        step = 24_000 // len(words)
+        marks = tuple(WordMark(w, i * step, (i + 1) * step) for i, w in enumerate(words))
+        return Utterance(text, words=marks)
+
+
+class Stage:
+    """A session that is fed 100 ms of sound at a time and remembers all it published."""
+
+    def __init__(self, *results, synthesiser=None, brain=None, **config) -> None:
+        self.brain = brain or Script(*results)
+        self.out: list = []
+        self.problems: list[tuple[str, str]] = []
+        self.session = OmniSession(
+            self.brain,
+            SessionConfig(**config),
+            self.out.append,
+            LoudIsVoice(),
+            synthesiser,
+            report=lambda kind, text: self.problems.append((kind, text)),
+        )
+        self.now = T0
+        self.session.open()
+        self.session.start(self.now)
+
+    def hear(self, seconds: float, loud: bool = False) -> None:
+        for _ in range(round(seconds * 10)):
+            chunk = AudioChunk(self.now, np.full(1600, 1000 if loud else 0, np.int16))
+            self.now = chunk.end_ns
+            self.session.audio(chunk, self.now)
+
+    def of(self, kind: type) -> list:
+        return [message for message in self.out if isinstance(message, kind)]
+
+
+def at(seconds: float) -> int:
+    return T0 + round(seconds * NS_PER_S)
+
+
+def test_every_unit_gives_exactly_one_decision_stamped_with_its_end():
+    stage = Stage(LISTEN, talk(0.5))
+    stage.hear(3.0)
+    decisions = stage.of(Decision)
+    assert [d.unit for d in decisions] == [0, 1, 2]
+    assert [d.stamp_ns for d in decisions] == [at(1), at(2), at(3)]
+    assert [d.action for d in decisions] == [Action.LISTEN, Action.SPEAK, Action.LISTEN]
+    assert [d.turn for d in decisions] == [0, 1, 0]
+
+
+def test_speech_is_cut_between_words_and_planned_without_gaps():
+    stage = Stage(talk(2.4, "aa bb cc dd ee ff"))
+    stage.hear(1.0)
+    chunks = stage.of(SpeechChunk)
+    assert " ".join(c.text for c in chunks) == "aa bb cc dd ee ff"
+    assert sum(len(c.data) for c in chunks) == round(2.4 * 24_000)
+    assert all(len(c.data) <= 24_000 for c in chunks)
+    assert [c.last for c in chunks] == [False] * (len(chunks) - 1) + [True]
+    for before, after in zip(chunks, chunks[1:], strict=False):
+        assert after.stamp_ns == before.stamp_ns + before.duration_ns
+    assert chunks[0].stamp_ns == at(1)
+    for chunk in chunks:
+        assert all(0 <= w.start_sample < w.end_sample <= len(chunk.data) for w in chunk.words)
+
+
+def test_a_brain_that_speaks_over_several_units_has_one_turn():
+    stage = Stage(talk(1.0, "a b", end=False), talk(1.0, "c d", end=True), talk(1.0, "e f"))
+    stage.hear(3.0)
+    assert [(c.turn, c.sequence, c.last) for c in stage.of(SpeechChunk)] == [
+        (1, 0, False),
+        (1, 1, True),
+        (2, 0, True),
+    ]
+
+
+def test_the_brain_knows_that_the_robot_still_speaks():
+    stage = Stage(talk(1.5))
+    stage.hear(4.0)
+    assert [around.robot_speaking for _, around in stage.brain.seen] == [False, True, False, False]
+
+
+def test_voice_over_speech_stops_it_after_200_ms_and_the_epoch_grows():
+    stage = Stage(talk(3.0))
+    stage.hear(1.5)
+    stage.hear(0.1, loud=True)
+    assert stage.session.epoch == 0
+    stage.hear(0.1, loud=True)
+    assert stage.session.epoch == 1
+    states = stage.of(SessionState)
+    assert states[-1].epoch == 1
+    assert states[-1].state is State.LISTENING
+    # 0.7 s of 3 s had sounded: not one of four words of 0.75 s
+    assert stage.brain.interrupted == [""]
+
+
+def test_the_words_heard_before_an_interruption_are_told():
+    stage = Stage(talk(3.0))
+    stage.hear(2.6)
+    stage.hear(0.2, loud=True)
+    assert stage.brain.interrupted == ["one two"]
+
+
+def test_voice_that_ends_as_the_robot_begins_does_not_stop_it():
+    stage = Stage(talk(3.0))
+    stage.hear(1.0, loud=True)
+    stage.hear(0.1, loud=True)
+    stage.hear(0.9)
+    assert stage.session.epoch == 0
+
+
+def test_barge_in_can_be_turned_off():
+    stage = Stage(talk(3.0), barge_in_ms=0)
+    stage.hear(1.5)
+    stage.hear(1.0, loud=True)
+    assert stage.session.epoch == 0
+
+
+def test_what_the_brain_decided_before_an_interruption_is_not_spoken():
+    held: list = []
+
+    class Later:
+        waiting = 0
+
+        def submit(self, job):
+            held.append(job)
+
+        def close(self, timeout_s=0.0):
+            return True
+
+    stage = Stage(talk(3.0), talk(2.0))
+    stage.session._worker = Later()
+    stage.hear(1.0)
+    held.pop(0)()
+    stage.hear(1.0)
+    assert stage.session.interrupt("test", stage.now).success
+    for job in list(held):
+        job()
+    assert {c.epoch for c in stage.of(SpeechChunk)} == {0}
+    assert {c.turn for c in stage.of(SpeechChunk)} == {1}
+    late = stage.of(Decision)[-1]
+    assert late.epoch == 0
+    assert "interrupted" in late.reason
+
+
+def test_interrupting_silence_changes_nothing():
+    stage = Stage()
+    stage.hear(1.0)
+    done = stage.session.interrupt("test", stage.now)
+    assert not done.success
+    assert stage.session.epoch == 0
+
+
+def test_a_late_speaker_moves_what_counts_as_heard():
+    stage = Stage(talk(3.0))
+    stage.hear(1.0)
+    stage.session.playback(Playback(at(1.5), 0, 1, PlaybackEvent.STARTED, 0))
+    stage.hear(2.2)
+    stage.session.interrupt("test", stage.now)  # 1.7 s after the real start
+    assert stage.brain.interrupted == ["one two"]
+
+
+def test_a_brain_that_raises_costs_its_unit_and_nothing_else():
+    stage = Stage(LISTEN, RuntimeError("boom"), talk(0.5))
+    stage.hear(3.0)
+    decisions = stage.of(Decision)
+    assert [d.action for d in decisions] == [Action.LISTEN, Action.LISTEN, Action.SPEAK]
+    assert "boom" in decisions[1].reason
+    assert any("boom" in text for _, text in stage.problems)
+    assert State.FAULT in [s.state for s in stage.of(SessionState)]
+    assert stage.of(SessionState)[-1].state is State.SPEAKING
+
+
+def test_alerts_keep_their_number_from_raising_to_clearing():
+    def note(kind: str, active: bool) -> UnitResult:
+        alert = AlertNote(kind, Severity.WARNING, kind, active, (at(0.5),), 5.0)
+        return UnitResult(Action.LISTEN, alerts=(alert,))
+
+    stage = Stage(note("a", True), note("b", True), note("a", False), note("zz", False))
+    stage.hear(4.0)
+    alerts = stage.of(Alert)
+    assert [(x.kind, x.number, x.active) for x in alerts] == [
+        ("a", 1, True),
+        ("b", 2, True),
+        ("a", 1, False),
+    ]
+    assert alerts[0].expires_ns == at(6)
+
+
+def test_say_is_spoken_after_the_robots_turn_and_reported_when_heard():
+    stage = Stage(talk(1.5), synthesiser=Parrot())
+    stage.hear(1.0)
+    turn = stage.session.say("hello there", stage.now)
+    said = [c for c in stage.of(SpeechChunk) if c.turn == turn]
+    assert said[0].stamp_ns == at(2.5)
+    assert stage.session.spoken(turn) == (False, False, "")
+    stage.session.playback(
+        Playback(at(3.5), 0, turn, PlaybackEvent.FINISHED, 24_000, "hello there")
+    )
+    assert stage.session.spoken(turn) == (True, True, "hello there")
+
+
+def test_say_that_is_interrupted_says_so():
+    stage = Stage(synthesiser=Parrot())
+    stage.hear(1.0)
+    turn = stage.session.say("hello there", stage.now)
+    stage.session.interrupt("test", stage.now + 100 * NS_PER_MS)
+    ended, complete, _ = stage.session.spoken(turn)
+    assert (ended, complete) == (True, False)
+
+
+def test_say_waits_for_a_turn_that_is_not_finished():
+    stage = Stage(talk(1.0, "a b", end=False), talk(1.0, "c d", end=True), synthesiser=Parrot())
+    stage.hear(1.0)
+    turn = stage.session.say("later", stage.now)
+    assert not [c for c in stage.of(SpeechChunk) if c.turn == turn]
+    stage.hear(1.0)
+    assert [c.stamp_ns for c in stage.of(SpeechChunk) if c.turn == turn] == [at(3)]
+
+
+def test_say_without_a_synthesiser_is_refused():
+    with pytest.raises(BrainError, match="espeak-ng"):
+        Stage().session.say("hello", T0)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda s: s.set_mode("karaoke", T0), "karaoke.*duplex"),
+        (lambda s: s.set_prompt("be nice", "en", T0), "takes no prompt"),
+        (lambda s: s.set_prompt("", "xx", T0), "xx.*en, zh"),
+    ],
+)
+def test_what_a_brain_cannot_do_is_refused_with_the_reason(change, text):
+    with pytest.raises(ConfigError, match=text):
+        change(Stage().session)
+
+
+def test_a_reset_opens_the_brain_again_and_silences_the_robot():
+    stage = Stage(talk(3.0))
+    stage.hear(1.5)
+    stage.session.reset(stage.now)
+    assert stage.session.epoch == 1
+    assert len(stage.brain.opened) == 2
+
+
+def test_a_clock_that_goes_back_ends_speech_and_goes_on_listening():
+    stage = Stage(talk(3.0))
+    stage.hear(1.5)
+    before = len(stage.of(Decision))
+    stage.now = T0 - 100 * NS_PER_S
+    stage.hear(2.5)
+    assert stage.session.epoch == 1
+    units = [d.unit for d in stage.of(Decision)]
+    assert units == sorted(set(units))
+    assert len(units) > before
+    assert any(kind == "clock" for kind, _ in stage.problems)
+
+
+def test_bad_sound_is_refused_and_the_next_chunk_is_taken():
+    stage = Stage()
+    stage.hear(0.5)
+    with pytest.raises(InputError):
+        stage.session.audio(AudioChunk(0, np.zeros(1600, np.int16)), stage.now)
+    stage.hear(0.5)
+    assert [d.audio_filled_ms for d in stage.of(Decision)] == [0.0]
+
+
+def test_units_go_on_without_a_microphone():
+    stage = Stage()
+    stage.hear(1.0)
+    for i in range(1, 40):
+        stage.session.clock(at(1 + i / 10))
+    decisions = stage.of(Decision)
+    assert len(decisions) >= 4
+    assert decisions[-1].audio_filled_ms == 1000.0
+    assert stage.brain.seen[-1][1].mic_lost_ms > 0
+
+
+def test_a_slow_brain_skips_units_instead_of_falling_behind():
+    class Stuck:
+        waiting = 3
+
+        def submit(self, job): ...
+
+        def close(self, timeout_s=0.0):
+            return True
+
+    stage = Stage(backlog=3)
+    stage.session._worker = Stuck()
+    stage.hear(2.0)
+    assert ["skipped" in d.reason for d in stage.of(Decision)] == [True, True]
+    assert stage.session.units_skipped == 2
+
+
+def test_pictures_are_named_in_the_decision():
+    stage = Stage()
+    stage.hear(0.3)
+    stage.session.picture(Picture.of(at(0.25), np.zeros((4, 4, 3), np.uint8)), stage.now)
+    stage.hear(0.7)
+    assert stage.of(Decision)[0].pictures == (at(0.25),)
+
+
+def test_stop_silences_and_says_idle():
+    stage = Stage(talk(3.0))
+    stage.hear(1.5)
+    stage.session.stop(stage.now)
+    assert stage.session.epoch == 1
+    assert stage.of(SessionState)[-1].state is State.IDLE
