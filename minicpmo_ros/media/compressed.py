@@ -102,11 +102,11 @@ def check_compressed(format: str, data: Any) -> tuple[str, int, int]:
         flat = flat[_DEPTH_HEADER.size :]
     body = flat[:12].tobytes()
     if body.startswith(b"\xff\xd8"):
-        codec, (width, height) = "jpeg", _jpeg_size(memoryview(flat))
+        codec, (width, height) = "jpeg", _jpeg_size(flat.data)
     elif body.startswith(b"\x89PNG\r\n\x1a\n"):
-        codec, (width, height) = "png", _png_size(memoryview(flat))
+        codec, (width, height) = "png", _png_size(flat.data)
     elif body[:4] == b"RIFF" and body[8:12] == b"WEBP":
-        codec, (width, height) = "webp", _webp_size(memoryview(flat))
+        codec, (width, height) = "webp", _webp_size(flat.data)
     else:
         raise InputError(
             f"compressed picture of format {format!r} starts with {body[:4].hex(' ')}: "
@@ -182,7 +182,7 @@ def _depth(format: str, flat: np.ndarray) -> np.ndarray:
         raise InputError(f"compressed picture of format {format!r} holds colours, not depth")
     if not format.startswith("32FC1"):
         return codes
-    _, a, b = _DEPTH_HEADER.unpack_from(flat)
+    _, a, b = _DEPTH_HEADER.unpack_from(flat.data)
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = np.float32(a) / (codes.astype(np.float32) - np.float32(b))
     depth[codes == 0] = np.nan

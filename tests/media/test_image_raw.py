@@ -1,6 +1,7 @@
 """sensor_msgs/Image in every encoding becomes RGB; what cannot be a picture is refused by name."""
 
 import array
+import sys
 
 import cv2
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minicpmo_ros.errors import InputError
+from minicpmo_ros.errors import DeviceError, InputError
 from minicpmo_ros.media.encodings import ENCODINGS
 from minicpmo_ros.media.image import picture_from_raw, raw_to_rgb, resize_to_fit
+from minicpmo_ros.media.opencv import opencv
 
 HEIGHT, WIDTH = 16, 24
 
@@ -276,6 +278,28 @@ def test_an_8k_picture_is_taken_and_scaled_down(encoding):
     rgb = raw_to_rgb(width, height, encoding, row, 0, data, max_side=448)
     assert rgb.shape == (252, 448, 3)
     assert np.ptp(rgb.reshape(-1, 3), axis=0).max() == 0
+
+
+def test_a_machine_without_opencv_is_told_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    opencv.cache_clear()
+    try:
+        with pytest.raises(DeviceError, match="pip install opencv-python-headless"):
+            decode(noise(HEIGHT, WIDTH), "mono8")
+    finally:
+        opencv.cache_clear()
+
+
+@pytest.mark.parametrize("chosen, threads", [("", 1), ("2", 2)])
+def test_opencv_keeps_to_one_thread_unless_the_user_chose(monkeypatch, chosen, threads):
+    before = cv2.getNumThreads()
+    monkeypatch.setenv("OPENCV_FOR_THREADS_NUM", chosen)
+    cv2.setNumThreads(2)
+    opencv.cache_clear()
+    try:
+        assert opencv().getNumThreads() == threads
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_resizing_averages_keeps_the_shape_and_never_enlarges():
