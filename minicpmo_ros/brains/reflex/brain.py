@@ -37,6 +37,7 @@ from minicpmo_ros.messages import NS_PER_MS, NS_PER_S, Action
 from minicpmo_ros.timeline.unit import Unit
 
 TOLD_BY_ANSWER = (CAMERA_COVERED, CAMERA_LOST, CAMERA_UNREADABLE)
+BRIDGED_GAP_NS = 2 * NS_PER_S
 STALE_ALERT_S = 10.0  # an alert that could not be spoken for so long is no news any more
 
 
@@ -99,9 +100,7 @@ class ReflexBrain(Brain):
         """Sense, raise alerts, and decide. Raises `BrainError` when no session is open."""
         if not self._open:
             raise BrainError("the reflex brain is not open; call open before unit")
-        if self._last_end_ns is not None and unit.start_ns != self._last_end_ns:
-            self._time_jumped()
-        self._last_end_ns = unit.end_ns
+        self._follow_time(unit)
         self._now_s += (unit.end_ns - unit.start_ns) / NS_PER_S
         self._follow_own_voice(unit, around)
         heard = self._hearing.hear(unit, _voiced(unit, around), self._own_sound(unit))
@@ -130,11 +129,16 @@ class ReflexBrain(Brain):
         for i, word in enumerate(words):
             yield word if i == 0 else f" {word}"
 
-    def _time_jumped(self) -> None:
-        """What comes does not follow what came: a turn that had begun can have no known end."""
+    def _follow_time(self, unit: Unit) -> None:
+        """Units can be missing: a short gap is bridged, after a jump the turn has no known end."""
+        gap_ns = 0 if self._last_end_ns is None else unit.start_ns - self._last_end_ns
+        self._last_end_ns = unit.end_ns
+        if gap_ns:
+            self._hearing.forget_tail()
+        if 0 <= gap_ns <= BRIDGED_GAP_NS:
+            return
         self._endpointer.reset()
         self._impression = Impression()
-        self._hearing.forget_tail()
         self._seeing.forget()
         self._own_until_ns = None
 

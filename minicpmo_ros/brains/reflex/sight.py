@@ -19,7 +19,8 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 CELL_CHANGE = 0.08  # change of a cell's luma (0 to 1) that noise does not reach
 WHOLE_PICTURE = 0.5  # changed part from which on the camera, not a thing, has moved
-DARK = 0.1  # mean luma under which a picture is dark
+DARK = 0.1  # mean luma under which a covered camera and a dark room look alike
+VERY_DARK = 0.05
 UNCOVER_FACTOR = 1.5  # hysteresis: contrast that ends "covered", relative to what begins it
 
 HUES = (  # upper end in degrees, name
@@ -121,10 +122,10 @@ def motion(before: View, now: View, light_jump: float) -> Motion | None:
 def is_covered(view: View, was_covered: bool, flat_contrast: float) -> bool:
     """Whether a view shows nothing: one even surface, or darkness with little in it.
 
-    A dark picture may have twice the contrast, for what noise and a gap in the cover leave. What
-    was covered stays so until the contrast is clearly higher.
+    A very dark picture may have twice the contrast, for what noise and a gap in the cover leave.
+    What was covered stays so until the contrast is clearly higher.
     """
-    limit = flat_contrast * (2.0 if view.brightness < DARK else 1.0)
+    limit = flat_contrast * (2.0 if view.brightness < VERY_DARK else 1.0)
     return view.contrast < limit * (UNCOVER_FACTOR if was_covered else 1.0)
 
 

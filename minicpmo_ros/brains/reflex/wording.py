@@ -6,9 +6,9 @@ import math
 
 from minicpmo_ros.brains.reflex.hearing import FLOOR_DBFS
 from minicpmo_ros.brains.reflex.impression import Impression
-from minicpmo_ros.brains.reflex.sight import DARK, Motion, View, dominant_colour
+from minicpmo_ros.brains.reflex.sight import DARK, VERY_DARK, Motion, View, dominant_colour
 
-VERY_DARK, DIM, BRIGHT = 0.04, 0.3, 0.6  # mean luma, 0 to 1
+DIM, BRIGHT = 0.3, 0.6  # mean luma, 0 to 1
 CLEAR_OF_NOISE_DB = 6.0
 MISSED_WORTH_SAYING_MS = 150.0
 QUOTED_WORDS = 4
