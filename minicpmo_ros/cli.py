@@ -127,6 +127,15 @@ def params(
     typer.echo(parameters.yaml_text() if yaml else parameters.markdown(), nl=False)
 
 
+@app.command()
+def interfaces() -> None:
+    """Print the page of topics, services, actions and their fields."""
+    from minicpmo_ros.reference import interfaces_page
+    from minicpmo_ros.replay.interfaces import interface_folder
+
+    typer.echo(interfaces_page(interface_folder()), nl=False)
+
+
 def main() -> None:
     """The command with our errors as one line instead of a traceback."""
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic with a relative name: a namespace moves it. depth: messages kept for a slow reader."""
+    """A topic of relative name: a namespace moves it. depth: messages kept for a slow reader."""
 
     name: str
     type: str

@@ -16,7 +16,7 @@ def decision_of(
     mode: str,
     brain_ms: float | None,
 ) -> Decision:
-    """The decision of a unit. brain_ms: wall time of the brain, or None to leave out all timings."""
+    """The decision of a unit. brain_ms: wall time of the brain; None leaves all timings out."""
     timings: tuple[StageTiming, ...] = ()
     if brain_ms is not None:
         timings = (*result.timings, StageTiming("brain", brain_ms))

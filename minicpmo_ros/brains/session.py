@@ -194,13 +194,13 @@ class OmniSession:
             for event in self._voice.feed(chunk):
                 self._note_voice(event)
             self._stop_for_voice(chunk, now_ns)
-            self._close_units(units, now_ns)
+            self._close_units(units)
 
     def picture(self, picture: Picture, now_ns: int) -> None:
         """A picture from the camera. Raises InputError for a stamp that cannot be."""
         with self._lock:
             self._watch_clock(now_ns)
-            self._close_units(self.timeline.add_picture(picture, now_ns), now_ns)
+            self._close_units(self.timeline.add_picture(picture, now_ns))
             if self._early:
                 self._worker.submit(lambda: self._guard(lambda: self.brain.picture(picture)))
 
@@ -208,7 +208,7 @@ class OmniSession:
         """Time goes on: closes units whose sound does not come."""
         with self._lock:
             self._watch_clock(now_ns)
-            self._close_units(self.timeline.advance(now_ns), now_ns)
+            self._close_units(self.timeline.advance(now_ns))
 
     def playback(self, playback: Playback) -> None:
         """What the speaker says has been heard."""
@@ -329,7 +329,10 @@ class OmniSession:
         if self.barge_in.stops(since, self._voice.voiced_until_ns, turn.start_ns + turn.shift_ns):
             self.interrupt("barge-in: somebody speaks", now_ns)
 
-    def _close_units(self, units: list[Unit], now_ns: int) -> None:
+    def _close_units(self, units: list[Unit]) -> None:
+        events = self.timeline.events
+        while events:
+            self._report(*events.popleft())
         for unit in units:
             around = Surroundings(
                 voice=self._voice_in(unit),

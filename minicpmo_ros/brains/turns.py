@@ -51,7 +51,7 @@ class Turn:
     """One robot turn: what was sent to the speaker and how far it has sounded.
 
     start_ns is the planned time of the first sample; once the speaker has reported, `shift_ns`
-    moves the plan to what really happens. While plan and report agree, every answer depends on stamps
+    moves the plan to what really happens. While both agree, every answer depends on stamps
     alone and not on when a report arrives, so replay is exact.
     """
 

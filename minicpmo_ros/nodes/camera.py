@@ -5,12 +5,13 @@ has no driver of its own.
 from __future__ import annotations
 
 import threading
+from dataclasses import asdict
 from typing import Any
 
 from minicpmo_ros import topics
 from minicpmo_ros.errors import MinicpmoError
 from minicpmo_ros.media.camera import CameraConfig, make_camera
-from minicpmo_ros.media.camera_info import CameraInfo, load_camera_info, uncalibrated
+from minicpmo_ros.media.camera_info import CameraInfo, load_camera_info
 from minicpmo_ros.media.compressed import encode_jpeg
 from minicpmo_ros.messages import Picture
 from minicpmo_ros.nodes.base import StackNode
@@ -107,7 +108,7 @@ class CameraNode(StackNode):
             )
             self.send_ros(topics.IMAGE_COMPRESSED, message)
         if self.wanted(topics.CAMERA_INFO):
-            info = self._calibration or uncalibrated(width, height)
+            info = self._calibration or CameraInfo(width, height)
             self.send_ros(topics.CAMERA_INFO, info_message(info.scaled(width, height), head))
         self._hop.add_ns(self.now_ns() - picture.stamp_ns)
 
@@ -117,8 +118,9 @@ class CameraNode(StackNode):
         if self._camera is None:
             return []
         status = self._camera.status
-        values = {**status.as_dict(), **self._hop.values("capture to published")}
-        return [Status("device", WARN if status.problem else OK, status.problem or "ok", values)]
+        values = {**asdict(status), **self._hop.values("capture to published")}
+        level = OK if status.working else WARN
+        return [Status("device", level, status.detail or "ok", values)]
 
 
 def info_message(info: CameraInfo, head: Any) -> Any:

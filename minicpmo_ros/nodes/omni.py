@@ -223,7 +223,7 @@ class OmniNode(StackNode):
                 "timeline",
                 WARN if lost else OK,
                 "; ".join(lost) or "ok",
-                session.timeline.stats.as_dict(),
+                session.timeline.stats.summary(),
             ),
             Status("latency", OK, "ok", hops),
             Status("brain", ERROR if session.fault else OK, session.fault or "ok", brain),

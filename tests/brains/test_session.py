@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def test_speech_is_cut_between_words_and_planned_without_gaps():
     assert sum(len(c.data) for c in chunks) == round(2.4 * 24_000)
     assert all(len(c.data) <= 24_000 for c in chunks)
     assert [c.last for c in chunks] == [False] * (len(chunks) - 1) + [True]
-    for before, after in zip(chunks, chunks[1:], strict=False):
+    for before, after in pairwise(chunks):
         assert after.stamp_ns == before.stamp_ns + before.duration_ns
     assert chunks[0].stamp_ns == at(1)
     for chunk in chunks:
