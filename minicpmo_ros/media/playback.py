@@ -7,13 +7,11 @@ will sound, everyone else pushes speech, interrupts, and collects the account.
 from __future__ import annotations
 
 import threading
-from bisect import insort
 from collections import deque
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from minicpmo_ros.errors import InputError
 from minicpmo_ros.media.tape import DacTime, Fade, PlayedTape
 from minicpmo_ros.media.turn import Key, Piece, Turn
 from minicpmo_ros.messages import (
@@ -27,12 +25,15 @@ from minicpmo_ros.messages import (
 REPORT_SAMPLES = SPEECH_RATE_HZ // 10
 FADE_SAMPLES = SPEECH_RATE_HZ * 3 // 1000
 CAPACITY_SAMPLES = SPEECH_RATE_HZ * 600
+# How long a turn that has run dry is waited for: alone, and with another turn behind it.
 ABANDON_SAMPLES = SPEECH_RATE_HZ * 10
+ABANDON_BLOCKING_SAMPLES = SPEECH_RATE_HZ * 2
 # Speech meant for later than this has a wrong stamp, not a plan.
 AHEAD_SAMPLES = SPEECH_RATE_HZ * 10
 # What nobody collects must not fill the memory: an hour of reports, ten seconds of sound.
 _KEPT_REPORTS = 36_000
 _KEPT_CHUNKS = 500
+_KEPT_KEYS = 1000
 
 
 @dataclass(frozen=True)
@@ -45,28 +46,33 @@ class QueueStats:
     wrong_stamps: int = 0
     """Turns whose stamp was too far in the future to be meant; they sounded at once."""
     abandoned: int = 0
-    """Turns ended because nothing more of them came for 10 s."""
+    """Turns ended because nothing more of them came, nor the chunk marked as last."""
 
 
 class PlayQueue:
-    """Speech of several turns, int16 mono at 24 kHz, played in order with sample-exact starts.
+    """Speech, int16 mono at 24 kHz: turns sound in the order in which they came.
+
+    The first sample of a turn sounds at its stamp, to the sample, or as soon as it can; the rest
+    follows without a gap. A turn that runs dry is concealed by silence until more comes or, after
+    10 s (2 s where another turn waits), it is given up.
 
     The same pushes, interrupts and takes give the same samples and the same account; so do takes
     cut into other blocks, as long as pushes fall on the same samples. The lock is held for some
     microseconds at a time, never while waiting for anything.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, frame_id: str = "") -> None:
+        """frame_id: of the speaker, for the chunks that have been played."""
         self._lock = threading.Lock()
         self._turns: list[Turn] = []
         self._epoch = 0
-        self._closed: Key = (0, 0)
+        self._closed: dict[Key, None] = {}
         self._frame = 0
         self._queued = 0
         self._stats = QueueStats()
         self._time = DacTime(SPEECH_RATE_HZ)
         self._fade = Fade(FADE_SAMPLES)
-        self._tape = PlayedTape(SPEECH_RATE_HZ, _KEPT_CHUNKS)
+        self._tape = PlayedTape(SPEECH_RATE_HZ, _KEPT_CHUNKS, frame_id)
         self._reports: deque[Playback] = deque(maxlen=_KEPT_REPORTS)
 
     @property
@@ -101,7 +107,6 @@ class PlayQueue:
         before, or ten minutes of speech wait already. A chunk of a newer epoch interrupts
         whatever is older. Raises InputError where the chunk is not int16 mono at 24 kHz.
         """
-        _check(chunk)
         piece = Piece(chunk)
         with self._lock:
             self._interrupt(chunk.epoch)
@@ -113,7 +118,7 @@ class PlayQueue:
             if missing:
                 self._stats = replace(self._stats, missing=self._stats.missing + missing)
             if turn not in self._turns:
-                insort(self._turns, turn, key=lambda queued: queued.key)
+                self._turns.append(turn)
             turn.add(piece, chunk)
             self._queued += piece.left
             return True
@@ -126,7 +131,14 @@ class PlayQueue:
     def clear(self) -> None:
         """Drop everything that waits or sounds, as when the device is gone."""
         with self._lock:
-            self._drop(len(self._turns))
+            self._drop()
+
+    def reset(self) -> None:
+        """Drop everything and begin anew: whoever speaks has restarted and counts from 0 again."""
+        with self._lock:
+            self._drop()
+            self._epoch = 0
+            self._closed.clear()
 
     def take(self, frames: int, dac_ns: int, out: np.ndarray | None = None) -> np.ndarray:
         """The next block, int16 [frames]; its first sample sounds at dac_ns of ROS time.
@@ -159,7 +171,7 @@ class PlayQueue:
     def _turn_of(self, chunk: SpeechChunk) -> Turn | None:
         """The turn that a chunk belongs to, a new one if need be; None where it is refused."""
         key = (chunk.epoch, chunk.turn)
-        if chunk.epoch < self._epoch or key <= self._closed:
+        if chunk.epoch < self._epoch or key in self._closed:
             return None
         turn = next((queued for queued in self._turns if queued.key == key), None)
         if turn is None:
@@ -169,16 +181,19 @@ class PlayQueue:
     def _interrupt(self, epoch: int) -> None:
         if epoch > self._epoch:
             self._epoch = epoch
-            self._drop(sum(turn.epoch < epoch for turn in self._turns))
+            # All that waits is of the epoch until now: push refuses older, and newer come here.
+            self._drop()
 
-    def _drop(self, count: int) -> None:
-        for _ in range(count):
+    def _drop(self) -> None:
+        while self._turns:
             self._end(PlaybackEvent.INTERRUPTED)
 
     def _end(self, event: PlaybackEvent) -> None:
         """The front turn is over; the report is stamped with the end of its last sample."""
         turn = self._turns.pop(0)
-        self._closed = max(self._closed, turn.key)
+        self._closed[turn.key] = None
+        if len(self._closed) > _KEPT_KEYS:
+            del self._closed[next(iter(self._closed))]
         self._queued -= turn.queued
         stamp_ns = turn.stamp_ns
         if self._time.known:
@@ -201,38 +216,39 @@ class PlayQueue:
 
     def _step(self, block: np.ndarray) -> int:
         """Fill the beginning of a block with whatever comes next; how many samples that was."""
-        if not self._turns:
+        turn = self._next_turn()
+        if turn is None:
             return self._silence(block)
-        turn = self._turns[0]
-        if not turn.started and not self._may_start(turn):
-            return self._wait(turn, block)
+        if not turn.started:
+            if not turn.queued:
+                self._end(PlaybackEvent.FINISHED)
+                return 0
+            ahead = self._frames_until(turn)
+            if ahead > 0:
+                return self._silence(block[:ahead])
+            self._start(turn)
         samples = turn.front()
-        if not len(samples) and (turn.ended or len(self._turns) > 1):
-            # A later turn shows that no more of this one will come, though nobody said so.
+        if not len(samples) and turn.ended:
             self._end(PlaybackEvent.FINISHED)
             return 0
         room = min(len(block), REPORT_SAMPLES - turn.position % REPORT_SAMPLES)
         return self._sound(turn, samples, block[:room])
 
-    def _may_start(self, turn: Turn) -> bool:
-        """Start the turn if its time has come; an empty one is over without having started."""
-        if not turn.queued or self._frames_until(turn) > 0:
-            return False
+    def _next_turn(self) -> Turn | None:
+        """The turn that sounds, or else the first that has something to sound or is over."""
+        turns = self._turns
+        if turns and not turns[0].started:
+            ready = next((turn for turn in turns if turn.queued or turn.ended), None)
+            if ready is None:
+                return None
+            turns.remove(ready)
+            turns.insert(0, ready)
+        return turns[0] if turns else None
+
+    def _start(self, turn: Turn) -> None:
         turn.started = True
         turn.end_frame = self._frame
-        # What belongs before this turn comes too late now.
-        self._closed = max(self._closed, (turn.epoch, turn.turn - 1))
         self._report(turn, PlaybackEvent.STARTED, self._time.at(self._frame), 0)
-        return True
-
-    def _wait(self, turn: Turn, block: np.ndarray) -> int:
-        """Silence before a turn."""
-        if turn.queued:
-            return self._silence(block[: self._frames_until(turn)])
-        if turn.ended or len(self._turns) > 1:
-            self._end(PlaybackEvent.FINISHED)
-            return 0
-        return self._silence(block)
 
     def _frames_until(self, turn: Turn) -> int:
         ahead = self._time.frame_at(turn.stamp_ns) - self._frame
@@ -244,26 +260,35 @@ class PlayQueue:
 
     def _sound(self, turn: Turn, samples: np.ndarray, block: np.ndarray) -> int:
         """A stretch of a started turn, up to the next report: its samples, or concealment."""
-        if len(samples):
-            count = min(len(samples), len(block))
-            self._fade.sound(block[:count], samples[:count], resumed=turn.gap > 0)
-            self._queued -= count
-            turn.advance(count)
-            self._put(block[:count], True)
-            turn.end_frame = self._frame
+        if not len(samples):
+            return self._conceal(turn, block)
+        block = block[: len(samples)]
+        self._fade.sound(block, samples[: len(block)], resumed=turn.gap > 0)
+        self._queued -= len(block)
+        turn.advance(len(block))
+        self._put(block, True)
+        turn.end_frame = self._frame
+        self._report_progress(turn)
+        return len(block)
+
+    def _conceal(self, turn: Turn, block: np.ndarray) -> int:
+        """Silence within a turn that has run dry, until it is given up."""
+        limit = ABANDON_SAMPLES if len(self._turns) == 1 else ABANDON_BLOCKING_SAMPLES
+        block = block[: max(1, limit - turn.gap)]
+        self._fade.silence(block)
+        turn.gap += len(block)
+        self._put(block, True)
+        if turn.gap >= limit:
+            self._stats = replace(self._stats, abandoned=self._stats.abandoned + 1)
+            self._end(PlaybackEvent.FINISHED)
         else:
-            count = len(block)
-            self._fade.silence(block)
-            turn.gap += count
-            self._put(block, True)
-            if turn.gap >= ABANDON_SAMPLES:
-                self._stats = replace(self._stats, abandoned=self._stats.abandoned + 1)
-                self._end(PlaybackEvent.FINISHED)
-                return count
+            self._report_progress(turn)
+        return len(block)
+
+    def _report_progress(self, turn: Turn) -> None:
         if turn.position % REPORT_SAMPLES == 0:
             stamp_ns = self._time.at(self._frame)
             self._report(turn, PlaybackEvent.PLAYING, stamp_ns, turn.concealed + turn.gap)
-        return count
 
     def _finish_ended(self) -> None:
         turn = self._turns[0] if self._turns else None
@@ -288,17 +313,3 @@ def _collect(kept: deque, until_ns: int | None) -> list:
     while kept and (until_ns is None or kept[0].stamp_ns <= until_ns):
         collected.append(kept.popleft())
     return collected
-
-
-def _check(chunk: SpeechChunk) -> None:
-    data = chunk.data
-    if data.ndim != 1 or data.dtype != np.int16:
-        raise InputError(
-            f"speech chunk {chunk.sequence} of turn {chunk.turn} has samples of type {data.dtype} "
-            f"and shape {data.shape}: must be int16 [samples], mono"
-        )
-    if chunk.sample_rate != SPEECH_RATE_HZ:
-        raise InputError(
-            f"speech chunk {chunk.sequence} of turn {chunk.turn} has {chunk.sample_rate} Hz: "
-            f"must be {SPEECH_RATE_HZ} Hz"
-        )

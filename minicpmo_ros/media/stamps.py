@@ -55,9 +55,19 @@ class StampTracker:
     """
 
     def __init__(
-        self, rate_hz: int, jump_ns: int = 30 * NS_PER_MS, slew_ppm: int = 200, window: int = 50
+        self,
+        rate_hz: int,
+        jump_ns: int = 30 * NS_PER_MS,
+        slew_ppm: int = 200,
+        window: int = 50,
+        settling: int = 0,
     ) -> None:
+        """settling: measurements at the beginning by which the line may move freely.
+
+        It moves freely anyway until the first stamp is given.
+        """
         self._rate_hz = rate_hz
+        self._settling = settling
         self._jump_ns = jump_ns
         self._slew_ppm = slew_ppm
         self._window = window
@@ -86,8 +96,8 @@ class StampTracker:
             self._line = (frame, measured_ns)
             return
         recent = self._error(seen[-self._RECENT :])
-        if not self._given:
-            # Nobody has seen a stamp yet: no need to go slowly.
+        if not self._given or self._settling > 0:
+            self._settling -= 1
             self._shift(frame, self._error(seen))
         elif abs(recent) > self._jump_ns and len(seen) >= self._RECENT:
             self._shift(frame, recent)

@@ -91,8 +91,9 @@ class PlayedTape:
     The last chunk of a stretch of sound is filled up with the silence that followed it.
     """
 
-    def __init__(self, rate_hz: int, kept: int) -> None:
+    def __init__(self, rate_hz: int, kept: int, frame_id: str = "") -> None:
         self._rate_hz = rate_hz
+        self._frame_id = frame_id
         self._samples = np.zeros(rate_hz // 50, dtype=np.int16)
         self._filled = 0
         self._stamp_ns = 0
@@ -126,6 +127,7 @@ class PlayedTape:
                     self._samples[: self._filled].copy(),
                     self._rate_hz,
                     self._sequence,
+                    frame_id=self._frame_id,
                 )
             )
             self._sequence += 1

@@ -6,17 +6,20 @@ from collections import deque
 
 import numpy as np
 
+from minicpmo_ros.errors import InputError
 from minicpmo_ros.media.words import SpokenText, join
-from minicpmo_ros.messages import SpeechChunk
+from minicpmo_ros.messages import EMPTY_SAMPLES, SPEECH_RATE_HZ, SpeechChunk
 
 Key = tuple[int, int]
-"""(epoch, turn): turns sound in this order."""
+"""(epoch, turn)."""
 
 
 class Piece:
     """A chunk of speech that waits or sounds: its samples, int16 [n], and its text."""
 
     def __init__(self, chunk: SpeechChunk) -> None:
+        """Raises InputError where the chunk is not int16 mono at 24 kHz."""
+        _check(chunk)
         # A copy: the samples may belong to a message whose memory is used again.
         self.samples = np.array(chunk.data, dtype=np.int16)
         self.text = SpokenText(chunk.text, chunk.words, len(self.samples))
@@ -69,7 +72,7 @@ class Turn:
         while self._pieces and not self._pieces[0].left:
             self._heard = join(self._heard, self._pieces.popleft().text.whole)
         if not self._pieces:
-            return _NOTHING
+            return EMPTY_SAMPLES
         piece = self._pieces[0]
         return piece.samples[piece.sounded :]
 
@@ -91,4 +94,15 @@ class Turn:
         return text
 
 
-_NOTHING = np.zeros(0, dtype=np.int16)
+def _check(chunk: SpeechChunk) -> None:
+    data = chunk.data
+    if data.ndim != 1 or data.dtype != np.int16:
+        raise InputError(
+            f"speech chunk {chunk.sequence} of turn {chunk.turn} has samples of type {data.dtype} "
+            f"and shape {data.shape}: must be int16 [samples], mono"
+        )
+    if chunk.sample_rate != SPEECH_RATE_HZ:
+        raise InputError(
+            f"speech chunk {chunk.sequence} of turn {chunk.turn} has {chunk.sample_rate} Hz: "
+            f"must be {SPEECH_RATE_HZ} Hz"
+        )

@@ -1,0 +1,137 @@
+"""What drains the play queue: a sound device, the clock alone, or a file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minicpmo_ros.errors import ConfigError
+from minicpmo_ros.media.playback import PlayQueue
+from minicpmo_ros.messages import NS_PER_MS
+
+_FILE = "file:"
+_RANGES = {
+    "block_ms": (5, 100),
+    "latency_ms": (0, 1000),
+    "latency_correction_ms": (-1000.0, 1000.0),
+}
+
+
+@dataclass(frozen=True)
+class SpeakerConfig:
+    """Settings of a speaker. Raises ConfigError where one cannot be.
+
+    sink: "device", "clock" (no sound, but paced as if) or "file:PATH" (.wav, .flac or .ogg).
+    device: name, part of a name, or index of an output device; "" is the default one.
+    block_ms: of the device's callback; an interruption takes one of them to be silent in the queue.
+    latency_ms: what the device may hold beyond that, 0 for its own default: sound that it has
+    taken cannot be called back. latency_correction_ms: added to the time at which the device says
+    a sample sounds.
+    """
+
+    sink: str = "device"
+    device: str | int = ""
+    block_ms: int = 20
+    latency_ms: int = 40
+    latency_correction_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.sink not in ("device", "clock") and not self.path:
+            raise ConfigError(f"speaker sink {self.sink!r}: must be device, clock or file:PATH")
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not least <= value <= most:
+                raise ConfigError(f"speaker {name} {value}: must be {least} to {most} ms")
+
+    @property
+    def path(self) -> str:
+        """The file of a "file:PATH" sink, else empty."""
+        return self.sink[len(_FILE) :] if self.sink.startswith(_FILE) else ""
+
+    @property
+    def correction_ns(self) -> int:
+        return round(self.latency_correction_ms * NS_PER_MS)
+
+
+@dataclass(frozen=True)
+class SpeakerStatus:
+    """How a speaker does, for diagnostics. problem: what is wrong now, "" if nothing.
+
+    xruns: blocks that the device says came too late; jumps: times the DAC stamps had to be set
+    anew; guessed_stamps: blocks for which the device gave no usable time.
+    """
+
+    sink: str
+    problem: str = ""
+    state: str = "closed"
+    device: str = ""
+    rate_hz: int = 0
+    channels: int = 0
+    latency_ms: float = 0.0
+    queued_samples: int = 0
+    xruns: int = 0
+    jumps: int = 0
+    jump_ms: float = 0.0
+    reopenings: int = 0
+    guessed_stamps: int = 0
+    refused: int = 0
+    missing: int = 0
+    abandoned: int = 0
+
+    def as_dict(self) -> dict[str, object]:
+        """Names with spaces and units, values as they are printed."""
+        return {
+            "sink": self.sink,
+            "state": self.state,
+            "device": self.device,
+            "device rate Hz": self.rate_hz,
+            "device channels": self.channels,
+            "reported latency ms": f"{self.latency_ms:.1f}",
+            "queued samples": self.queued_samples,
+            "blocks too late": self.xruns,
+            "jumps of the stamps": self.jumps,
+            "jumped ms": f"{self.jump_ms:.0f}",
+            "reopenings": self.reopenings,
+            "guessed stamps": self.guessed_stamps,
+            "chunks refused": self.refused,
+            "chunks missing": self.missing,
+            "turns given up": self.abandoned,
+        }
+
+
+class Speaker(ABC):
+    """Drains a PlayQueue between `open` and `close`.
+
+    `open` raises DeviceError, or ConfigError for a file that cannot be written.
+    """
+
+    def __init__(self, config: SpeakerConfig, queue: PlayQueue) -> None:
+        self.config = config
+        self.queue = queue
+
+    @abstractmethod
+    def open(self) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def advance(self, now_ns: int) -> None:
+        """The clock is at now_ns: play what is due. For the sinks that have no clock of theirs."""
+
+    @property
+    @abstractmethod
+    def status(self) -> SpeakerStatus: ...
+
+
+def make_speaker(config: SpeakerConfig, queue: PlayQueue, clock: Callable[[], int]) -> Speaker:
+    """The speaker that the settings name, not yet open. clock gives ROS time in ns."""
+    from minicpmo_ros.media.clock_speaker import ClockSpeaker, FileSpeaker
+    from minicpmo_ros.media.device_speaker import DeviceSpeaker
+
+    if config.path:
+        return FileSpeaker(config, queue)
+    if config.sink == "clock":
+        return ClockSpeaker(config, queue)
+    return DeviceSpeaker(config, queue, clock)
