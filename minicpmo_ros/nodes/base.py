@@ -109,9 +109,14 @@ class StackNode(LifecycleNode):
             message_class(topic.type), topic.name, qos(topic)
         )
 
-    def wanted(self, topic: Topic) -> bool:
-        """Whether anybody listens."""
-        return self._publishers_by_topic[topic.name].get_subscription_count() > 0
+    def readers(self, topic: Topic) -> int:
+        """How many listen to a topic of ours."""
+        return int(self._publishers_by_topic[topic.name].get_subscription_count())
+
+    @property
+    def failure(self) -> str:
+        """Why the last transition failed; empty when it did not."""
+        return self._failure
 
     def send(self, topic: Topic, message: Message) -> None:
         self.send_ros(topic, to_ros(message, TYPES))

@@ -79,8 +79,8 @@ class CameraNode(StackNode):
                     self.troubles.add("camera", f"{type(error).__name__}: {error}")
 
     def _publish(self, picture: Picture) -> None:
-        raw = self.wanted(topics.IMAGE)
-        compressed = self.wanted(topics.IMAGE_COMPRESSED)
+        raw = self.readers(topics.IMAGE) > 0
+        compressed = self.readers(topics.IMAGE_COMPRESSED) > 0
         if not (raw or compressed):
             return
         rgb = picture.rgb()
@@ -107,7 +107,7 @@ class CameraNode(StackNode):
                 data=uint8_array(data),
             )
             self.send_ros(topics.IMAGE_COMPRESSED, message)
-        if self.wanted(topics.CAMERA_INFO):
+        if self.readers(topics.CAMERA_INFO):
             info = self._calibration or CameraInfo(width, height)
             self.send_ros(topics.CAMERA_INFO, info_message(info.scaled(width, height), head))
         self._hop.add_ns(self.now_ns() - picture.stamp_ns)

@@ -1,0 +1,203 @@
+"""Replay through the real omni and speaker nodes, in simulated time, message by message.
+
+The next message goes out only when everybody has dealt with the last and with all that followed
+from it, so nothing is lost, simulated time stands still while a brain thinks, and the outcome is that
+of the replay without ROS, to the byte. All runs in this process: the nodes' own counts of messages
+sent and received tell when all is quiet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from minicpmo_ros import topics
+from minicpmo_ros.errors import ConfigError, MinicpmoError
+from minicpmo_ros.messages import NS_PER_S
+from minicpmo_ros.replay.bag import Record
+from minicpmo_ros.topics import Topic
+
+PATIENCE_S = 60.0  # wall time for one message and all that follows from it
+OUTPUTS = topics.OUTPUTS
+
+
+class ReplayStuckError(MinicpmoError):
+    """The nodes did not finish with a message."""
+
+
+class RosStage:
+    """The omni and speaker nodes with a stage manager: time, inputs, and every output.
+
+    `step(now_ns, record)` moves time, delivers the message and returns all outputs as (topic, CDR).
+    """
+
+    def __init__(self, parameters: dict[str, dict[str, Any]], pictures: str) -> None:
+        """parameters: by node; pictures: the omni node's image_transport."""
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+        from rclpy.parameter import Parameter
+        from rosgraph_msgs.msg import Clock
+
+        from minicpmo_ros.nodes.omni import OmniNode
+        from minicpmo_ros.nodes.ros_types import message_class, qos
+        from minicpmo_ros.nodes.speaker import SpeakerNode
+
+        self._clock_type = Clock
+        self._ros_time: Callable[[int], Any]
+        with ExitStack() as undo:
+            context = rclpy.Context()
+            rclpy.init(context=context)
+            undo.callback(context.try_shutdown)
+            self._executor = SingleThreadedExecutor(context=context)
+            undo.callback(self._executor.shutdown)
+
+            def overrides(values: dict[str, Any]) -> list[Parameter]:
+                return [Parameter(name, value=value) for name, value in values.items()]
+
+            omni = {"image_transport": pictures, "publish_timings": False}
+            common = {"use_sim_time": True}
+            self._omni = OmniNode(
+                context=context,
+                parameter_overrides=overrides({**omni, **parameters.get("omni", {}), **common}),
+            )
+            self._speaker = SpeakerNode(
+                context=context,
+                parameter_overrides=overrides(
+                    {"sink": "clock", **parameters.get("speaker", {}), **common}
+                ),
+            )
+            self._node = rclpy.create_node("replay", context=context)
+            for node in (self._omni, self._speaker, self._node):
+                self._executor.add_node(node)
+                undo.callback(node.destroy_node)
+            self._clock = self._node.create_publisher(Clock, "/clock", 10)
+            inputs = (topics.MIC, *topics.PICTURES)
+            self._inputs = {
+                topic.name: self._node.create_publisher(
+                    message_class(topic.type), topic.name, qos(topic)
+                )
+                for topic in inputs
+            }
+            self._sent = dict.fromkeys(self._inputs, 0)
+            self._heard = dict.fromkeys((t.name for t in OUTPUTS), 0)
+            self._outputs: list[tuple[Topic, bytes]] = []
+            for topic in OUTPUTS:
+                self._node.create_subscription(
+                    message_class(topic.type),
+                    topic.name,
+                    lambda raw, topic=topic: self._take(topic, raw),
+                    qos(topic),
+                    raw=True,
+                )
+            self._pictures = pictures
+            self._undo = undo.pop_all()
+
+    def start(self, now_ns: int) -> list[tuple[Topic, bytes]]:
+        """Begin at a time; raises ConfigError when a node cannot be brought up."""
+        from minicpmo_ros.nodes.run import bring_up
+
+        self._wait(lambda: self._clock.get_subscription_count() >= 2, "nodes to find /clock")
+        self._tell_time(now_ns)
+        for node in (self._speaker, self._omni):
+            if not bring_up(node):
+                raise ConfigError(f"the {node.kind} node could not start: {node.failure}")
+        used = [topics.MIC]
+        if self._pictures != "none":
+            raw = self._pictures == "raw"
+            used.append(topics.IMAGE if raw else topics.IMAGE_COMPRESSED)
+        for topic in used:
+            publisher = self._inputs[topic.name]
+            self._wait(lambda p=publisher: p.get_subscription_count() >= 1, topic.name)
+        for node, topic, readers in (
+            (self._omni, topics.SPEECH, 2),
+            (self._omni, topics.STATE, 2),
+            (self._speaker, topics.PLAYBACK, 2),
+            (self._speaker, topics.PLAYED, 1),
+            (self._omni, topics.DECISION, 1),
+            (self._omni, topics.ALERT, 1),
+            (self._omni, topics.VOICE, 1),
+        ):
+            self._wait(
+                lambda n=node, t=topic, r=readers: n.readers(t) >= r, f"readers of {topic.name}"
+            )
+        self._settle()
+        return self._collect()
+
+    def step(self, now_ns: int, record: Record | None = None) -> list[tuple[Topic, bytes]]:
+        """Move time to now_ns, then deliver a message; what the nodes made of it."""
+        self._tell_time(now_ns)
+        if record is not None and record.topic.name in self._inputs:
+            self._sent[record.topic.name] += 1
+            self._inputs[record.topic.name].publish(record.raw)
+            self._settle()
+        return self._collect()
+
+    @property
+    def speaking(self) -> bool:
+        """Speech still sounds or waits."""
+        return not self._speaker.queue.idle
+
+    @property
+    def session(self) -> Any:
+        return self._omni.session
+
+    def stop(self) -> list[tuple[Topic, bytes]]:
+        """Deactivate the nodes as at the end of a run."""
+        self._omni.trigger_deactivate()
+        self._settle()
+        return self._collect()
+
+    def close(self) -> None:
+        for node in (self._omni, self._speaker):
+            node.trigger_shutdown()
+        self._undo.close()
+
+    # -- inside -----------------------------------------------------------------------------
+
+    def _tell_time(self, now_ns: int) -> None:
+        from builtin_interfaces.msg import Time
+
+        stamp = Time(sec=now_ns // NS_PER_S, nanosec=now_ns % NS_PER_S)
+        self._clock.publish(self._clock_type(clock=stamp))
+        nodes = (self._omni, self._speaker)
+        self._wait(lambda: all(n.now_ns() == now_ns for n in nodes), "the nodes to get the time")
+        self._settle()
+
+    def _settle(self) -> None:
+        self._wait(self._quiet, "the nodes to finish with a message")
+
+    def _quiet(self) -> bool:
+        session = self._omni.session
+        if session is not None and session.backlog:
+            return False
+        omni, speaker = self._omni.traffic, self._speaker.traffic
+        to_omni = all(
+            omni.received[name] == sent for name, sent in self._sent.items() if self._wanted(name)
+        )
+        between = (
+            speaker.received[topics.SPEECH.name] == omni.sent[topics.SPEECH.name]
+            and speaker.received[topics.STATE.name] == omni.sent[topics.STATE.name]
+            and omni.received[topics.PLAYBACK.name] == speaker.sent[topics.PLAYBACK.name]
+        )
+        sent = omni.sent + speaker.sent
+        return to_omni and between and all(self._heard[t.name] == sent[t.name] for t in OUTPUTS)
+
+    def _wanted(self, name: str) -> bool:
+        return self._inputs[name].get_subscription_count() > 0
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        end_s = time.monotonic() + PATIENCE_S
+        while not condition():
+            self._executor.spin_once(timeout_sec=0.001)
+            if time.monotonic() > end_s:
+                raise ReplayStuckError(f"replay waited {PATIENCE_S:.0f} s for {what}")
+
+    def _take(self, topic: Topic, raw: bytes) -> None:
+        self._heard[topic.name] += 1
+        self._outputs.append((topic, bytes(raw)))
+
+    def _collect(self) -> list[tuple[Topic, bytes]]:
+        outputs, self._outputs = self._outputs, []
+        return outputs
