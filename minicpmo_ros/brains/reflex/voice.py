@@ -48,5 +48,5 @@ def say(synthesiser: Synthesiser | None, text: str) -> tuple[tuple[Speech, ...],
                 "not int16 [samples]"
             )
         return (Speech(data, made.text or text, tuple(made.words), made.rate_hz),), ""
-    except Exception as error:  # noqa: BLE001 - foreign code; the failure is named in the decision
+    except Exception as error:  # foreign code; the decision names its failure
         return (), f"not spoken: {type(error).__name__}: {error}"

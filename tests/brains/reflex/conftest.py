@@ -57,14 +57,13 @@ class Utterance:
 
 
 class Tones:
-    """A synthesiser that says every character as 50 ms of tone, and remembers what it said."""
+    """A synthesiser that says every character as 50 ms of tone at 24 kHz."""
 
-    def __init__(self) -> None:
-        self.said: list[str] = []
+    def __init__(self, samples_per_char: int = 1200) -> None:
+        self.samples_per_char = samples_per_char
 
     def speak(self, text: str) -> Utterance:
-        self.said.append(text)
-        samples = 1200 * len(text)
+        samples = self.samples_per_char * len(text)
         data = (3000 * np.sin(np.arange(samples) * 0.1)).astype(np.int16)
         return Utterance(data, 24_000, (WordMark(text, 0, samples),), text)
 

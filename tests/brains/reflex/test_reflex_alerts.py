@@ -86,6 +86,22 @@ def test_an_alert_is_renewed_before_it_means_nothing_while_its_cause_lasts(kit):
     assert results[6].alerts[0].lifetime_s == 10
 
 
+def test_renewals_do_not_delay_the_next_alert_of_its_kind(kit):
+    config = ReflexConfig(lifetime_s=10, refractory_s=20)
+    results = kit.World(config, camera=covered_at(kit, *range(5, 27), *range(31, 35))).run(36)
+    assert of_kind(kit, results, CAMERA_COVERED) == [
+        *((k, True) for k in (6, 16, 26)),
+        (28, False),
+        (32, True),
+    ]
+
+
+def test_what_has_expired_is_not_cleared_any_more(kit):
+    config = ReflexConfig(lifetime_s=10)
+    results = kit.World(config, camera=lambda k: kit.room(k, 0.25 if 5 <= k < 30 else 1.0)).run(40)
+    assert kit.alerts(results) == [(6, SUDDEN_DARKNESS, True), (31, SUDDEN_LIGHT, True)]
+
+
 def test_an_alert_whose_cause_can_no_longer_be_told_expires(kit):
     """Covered, then no picture at all: it is not renewed, and not cleared on a guess."""
     camera = lambda k: None if k >= 10 else covered_at(kit, *range(5, 10))(k)  # noqa: E731
@@ -127,6 +143,23 @@ def test_a_bang_in_a_quiet_room_is_told_at_once_with_its_time(kit):
     (evidence,) = results[5].alerts[0].evidence
     assert abs(evidence - world.ns(5.4)) <= world.ns(0.1) - world.ns(0)
     assert results[5].reason.startswith("alert: sudden_loud_sound")
+
+
+def test_hammering_is_told_once_in_the_refractory_time(kit):
+    results = kit.World(SILENT, sounds=[(k + 0.3, k + 0.4, -8.0) for k in range(3, 50)]).run(50)
+    assert of_kind(kit, results, SUDDEN_LOUD_SOUND) == [(3, True), (23, True), (43, True)]
+
+
+def test_loud_sound_that_was_taken_for_a_voice_is_not_sudden_when_the_voice_ends(kit):
+    results = kit.World(persons=[(3, 20)], sounds=[(3, 40, -22.0)]).run(40)
+    assert of_kind(kit, results, SUDDEN_LOUD_SOUND) == []
+
+
+def test_a_room_that_is_loud_after_a_jump_of_the_clock_is_nothing_sudden(kit):
+    world = kit.World(sounds=[(5.0, 20.0, -15.0)])
+    world.run(5)
+    world.shift_ns = 3600 * 10**9
+    assert kit.alerts(world.run(10)) == []
 
 
 def test_constant_loud_noise_is_nothing_sudden(kit):
@@ -241,9 +274,12 @@ def test_an_answer_that_tells_of_the_camera_replaces_its_alert(kit):
 
 def test_an_alert_that_waits_is_dropped_when_its_cause_is_gone(kit):
     camera = covered_at(kit, 3, 4, 5)
-    world = kit.World(persons=[(2.0, 8.9)], camera=camera)
-    (text,) = kit.spoken(world.run(14))
-    assert "covered" not in text
+    lost = lambda k: 1500.0 if k == 4 else 0.0  # noqa: E731
+    world = kit.World(persons=[(2.0, 8.4)], camera=camera, mic_lost_ms=lost)
+    results = world.run(14)
+    assert of_kind(kit, results, MICROPHONE_LOST) == [(4, True), (6, False)]
+    (text,) = kit.spoken(results)
+    assert text == "You spoke for 6 seconds. The picture is moderately bright and nothing moved."
 
 
 def test_an_alert_is_not_said_into_the_robots_own_speech(kit):

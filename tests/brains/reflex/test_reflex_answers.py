@@ -46,6 +46,40 @@ def test_motion_before_the_turn_is_not_told(kit):
     assert text.endswith("nothing moved.")
 
 
+def test_motion_of_one_turn_is_not_told_after_the_next(kit):
+    moves = kit.walker(70)
+    world = kit.World(
+        camera=lambda k: moves(k) if k < 8 else kit.room(k), persons=[(1.2, 3.4), (12.2, 13.4)]
+    )
+    first, second = kit.spoken(world.run(16))
+    assert first.endswith("something moved in the middle.")
+    assert second.endswith("nothing moved.")
+
+
+def test_the_strongest_motion_of_the_turn_is_told(kit):
+    def camera(k):
+        rgb = kit.walker(10)(k) if k < 3 else kit.room(k)
+        if k == 4:
+            rgb[50:80, 130:145] = 250
+        return rgb
+
+    world = kit.World(ReflexConfig(), camera=camera, persons=[(1.2, 4.4)])
+    assert kit.spoken(world.run(6))[0].endswith("something moved on the left.")
+
+
+def test_a_hand_over_the_lens_is_no_motion_of_the_scene(kit):
+    camera = lambda k: kit.dark(k) if k == 2 else kit.room(k, 0.25)  # noqa: E731
+    assert answer(kit, camera=camera).endswith("The picture is dark and nothing moved.")
+
+
+def test_a_picture_of_long_ago_says_nothing_about_motion_now(kit):
+    def camera(k):
+        return kit.room(k) if k == 0 else kit.walker(70)(1) if k == 9 else None
+
+    (text,) = kit.spoken(kit.World(camera=camera, persons=[(8.2, 9.4)]).run(12))
+    assert text.endswith("The picture is moderately bright.")
+
+
 def test_a_single_picture_says_nothing_about_motion(kit):
     text = answer(kit, camera=lambda k: kit.room(k) if k == 2 else None)
     assert text.endswith("The picture is moderately bright.")

@@ -175,3 +175,21 @@ def test_a_bang_has_the_stamp_of_its_window_wherever_it_falls(window):
     assert bang.stamp_ns == window * 50_000_000
     assert bang.level_dbfs == pytest.approx(-10, abs=1)
     assert bang.above_background_db == pytest.approx(50, abs=2)
+
+
+def test_of_two_bangs_the_louder_is_told():
+    hearing = Hearing(20, -32)
+    hearing.hear(unit(noise(-60)), [], [])
+    samples = noise(-60, seed=1)
+    samples[2400:3200] = noise(-20, count=800)
+    samples[9600:10_400] = noise(-8, count=800)
+    samples[13_600:14_400] = noise(-14, count=800)
+    assert hearing.hear(unit(samples), [], []).bang.stamp_ns == 600_000_000
+
+
+def test_digital_silence_does_not_make_a_soft_sound_loud():
+    hearing = Hearing(20, -80)
+    hearing.hear(unit(np.zeros(RATE_HZ, np.int16)), [], [])
+    samples = np.zeros(RATE_HZ, np.int16)
+    samples[8000:] = noise(-50, count=8000)
+    assert hearing.hear(unit(samples), [], []).bang is None

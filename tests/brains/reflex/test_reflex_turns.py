@@ -76,6 +76,23 @@ def test_it_does_not_answer_an_utterance_that_others_made_the_robot_say(kit):
     assert actions(world.run(12)) == []
 
 
+def test_it_does_not_answer_the_echo_of_a_word_shorter_than_a_unit(kit):
+    """The robot has begun and ended between two units' ends: robot_speaking never says so."""
+    world = kit.World(persons=[(1.2, 3.4)], echo=True, synthesiser=kit.Tones(samples_per_char=200))
+    results = world.run(12)
+    assert 0.3 < world.spoken[0][1] - world.spoken[0][0] < 0.9
+    assert actions(results) == [3]
+
+
+def test_speech_that_never_sounded_does_not_make_it_deaf(kit):
+    """The speaker is gone: who speaks while the robot believes to speak is answered."""
+    world = kit.World(persons=[(1.2, 3.4), (5.5, 6.4)])
+    first = world.run(4)[3]
+    assert len(first.speech[0].data) / first.speech[0].rate_hz > 3
+    world.spoken.clear()
+    assert actions(world.run(4)) == [2]
+
+
 def test_who_goes_on_after_the_robot_has_ended_is_answered_for_that_part(kit):
     world = kit.World(persons=[(4.5, 9.4)])
     world.spoken.append((2.0, 6.5))
@@ -159,3 +176,10 @@ def test_reopening_forgets_the_conversation(kit):
     world.brain.open(SessionSetup())
     world.persons.clear()
     assert actions(world.run(3)) == []
+
+
+def test_pictures_before_and_after_a_jump_of_the_clock_are_not_compared(kit):
+    world = kit.World(camera=lambda k: kit.walker(70)(1 if k >= 3 else 0), persons=[(3.1, 3.5)])
+    world.run(3)
+    world.shift_ns = 3600 * NS_PER_S
+    assert world.step().text == "You spoke briefly. The picture is moderately bright."
