@@ -68,7 +68,7 @@ def test_the_strongest_motion_of_the_turn_is_told(kit):
 
 
 def test_a_hand_over_the_lens_is_no_motion_of_the_scene(kit):
-    camera = lambda k: kit.dark(k) if k == 2 else kit.room(k, 0.25)  # noqa: E731
+    camera = lambda k: kit.dark(k) if k == 2 else kit.room(k, 0.4)  # noqa: E731
     assert answer(kit, camera=camera).endswith("The picture is dark and nothing moved.")
 
 
