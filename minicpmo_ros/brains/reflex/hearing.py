@@ -20,7 +20,8 @@ FOLLOW = 0.2  # part of the difference that the background takes over in a unit
 ENOUGH_WINDOWS = 4  # windows that a level must rest on
 ONSET_WINDOWS = 6  # a sound is sudden if it was quieter within so many windows before
 QUIETEST_BACKGROUND_DBFS = -60.0  # digital silence is no measure of what is loud
-VOICE_MARGIN_DB = 12.0  # what a sound must have more while somebody, or the robot, speaks
+VOICE_MARGIN_DB = 12.0  # what a sound must stand out from speech that goes on; stress stays under
+SPEECH_PERCENTILE = 75  # of the windows within speech, which has pauses
 
 Interval = tuple[int, int]
 
@@ -81,6 +82,7 @@ class Hearing:
         self._jump_db = loud_jump_db
         self._loud_dbfs = loud_dbfs
         self._background: float | None = None
+        self._speech = FLOOR_DBFS
         self._tail = np.zeros(0)
 
     def forget_tail(self) -> None:
@@ -96,7 +98,15 @@ class Hearing:
         quiet = levels[valid & ~by_person & ~by_robot]
         if len(quiet) >= ENOUGH_WINDOWS and self._background is None:
             self._background = float(np.median(quiet))
-        bang = self._find_bang(unit, levels, by_person | by_robot)
+        by_voice = by_person | by_robot
+        speech = levels[valid & by_voice]
+        speech_now = (
+            float(np.percentile(speech, SPEECH_PERCENTILE))
+            if len(speech) >= ENOUGH_WINDOWS
+            else self._speech
+        )
+        bang = self._find_bang(unit, levels, by_voice, max(self._speech, speech_now))
+        self._speech = speech_now
         if len(quiet) >= ENOUGH_WINDOWS and self._background is not None:
             self._background += FOLLOW * (float(np.median(quiet)) - self._background)
         self._tail = levels[-ONSET_WINDOWS:]
@@ -118,15 +128,15 @@ class Hearing:
             inside[first : max(0, -((unit.start_ns - stop_ns) // window_ns))] = True
         return inside
 
-    def _find_bang(self, unit: Unit, levels: np.ndarray, by_voice: np.ndarray) -> Bang | None:
+    def _find_bang(
+        self, unit: Unit, levels: np.ndarray, by_voice: np.ndarray, speech_dbfs: float
+    ) -> Bang | None:
         """The loudest window that is loud enough, and that came suddenly."""
         if self._background is None or not len(levels):
             return None
         background = max(self._background, QUIETEST_BACKGROUND_DBFS)
-        margin = np.where(by_voice, VOICE_MARGIN_DB, 0.0)
-        loud = (levels >= background + self._jump_db + margin) & (
-            levels >= self._loud_dbfs + margin
-        )
+        least = max(background + self._jump_db, self._loud_dbfs)
+        loud = levels >= np.where(by_voice, max(least, speech_dbfs) + VOICE_MARGIN_DB, least)
         before = np.concatenate([self._tail, levels])
         offset = len(self._tail)
         found: int | None = None

@@ -12,6 +12,7 @@ DIM, BRIGHT = 0.3, 0.6  # mean luma, 0 to 1
 CLEAR_OF_NOISE_DB = 6.0
 MISSED_WORTH_SAYING_MS = 150.0
 QUOTED_WORDS = 4
+WORDS_WORTH_QUOTING = 3  # who goes on after a breath has not stopped anybody
 
 
 def seconds(value: float) -> str:
@@ -22,21 +23,20 @@ def seconds(value: float) -> str:
 
 def answer(speech_s: float, sensed: Impression, motion_fraction: float, cut: str | None) -> str:
     """What is said after a person's turn; cut: what had been heard of an interrupted sentence."""
-    sentences = [] if cut is None else [interrupted(cut)]
-    sentences.append(spoken_for(speech_s))
+    sentences = [interrupted(cut or ""), spoken_for(speech_s)]
     if is_hardly_audible(sensed):
         sentences.append("You were hardly louder than the noise.")
     if sensed.missed_ms >= MISSED_WORTH_SAYING_MS:
         sentences.append(f"I missed {sensed.missed_ms / 1000:.1f} seconds of the sound.")
     sentences.append(sight(sensed, motion_fraction))
-    return " ".join(sentences)
+    return " ".join(filter(None, sentences))
 
 
 def interrupted(heard: str) -> str:
-    """Says where the robot was cut off."""
+    """Says where the robot was cut off; "" where too little was heard to be worth a word."""
     words = heard.split()
-    if not words:
-        return "You stopped me before my first word."
+    if len(words) < WORDS_WORTH_QUOTING:
+        return ""
     return f'You stopped me after "{" ".join(words[-QUOTED_WORDS:]).rstrip(".,;")}".'
 
 

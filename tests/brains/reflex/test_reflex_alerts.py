@@ -184,6 +184,13 @@ def test_the_robots_own_speech_and_a_persons_are_no_sudden_sound(kit):
     assert kit.alerts(robot.run(9)) == []
 
 
+@pytest.mark.parametrize("dbfs", [-30.0, -18.0, -12.0])
+def test_loud_and_stressed_speech_is_no_sudden_sound_from_its_first_syllable_on(kit, dbfs):
+    syllables = [(k / 4, k / 4 + 0.15, dbfs + 8 * (k % 9 == 0)) for k in range(12, 60)]
+    world = kit.World(persons=[(3.0, 15.0)], sounds=syllables, background_dbfs=-90.0)
+    assert of_kind(kit, world.run(20), SUDDEN_LOUD_SOUND) == []
+
+
 def test_a_crash_is_told_even_while_somebody_speaks(kit):
     results = kit.World(persons=[(3.0, 8.5)], sounds=[(5.2, 5.3, -6.0)]).run(7)
     assert of_kind(kit, results, SUDDEN_LOUD_SOUND) == [(5, True)]

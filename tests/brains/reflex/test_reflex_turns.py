@@ -124,18 +124,19 @@ def test_an_interruption_counts_the_voice_from_its_beginning(kit):
     assert actions(world.run(1)) == [0]
 
 
-def test_an_interruption_before_the_first_word_is_named_as_such(kit):
+@pytest.mark.parametrize("heard", ["", "You", "You spoke"])
+def test_who_goes_on_after_a_breath_is_not_told_of_an_interruption(kit, heard):
     world = kit.World(persons=[(1.2, 3.4), (4.1, 5.3)])
     world.run(4)
-    world.interrupt("")
+    world.interrupt(heard)
     world.run(1)
-    assert world.step().text.startswith("You stopped me before my first word.")
+    assert world.step().text.startswith("You spoke for one second.")
 
 
 def test_an_interruption_without_a_voice_is_forgotten(kit):
     world = kit.World(persons=[(1.2, 3.4), (12.0, 13.2)])
     world.run(5)
-    world.interrupt("You spoke")
+    world.interrupt("You spoke for 2")
     assert world.step().reason == "interrupted"
     (answer,) = kit.spoken(world.run(10))
     assert "stopped" not in answer
