@@ -56,7 +56,7 @@ def needs(python: Python, ros: Ros, profile: str) -> list[Need]:
     wanted = [
         Need("a C++ compiler", "g++", partial(has_program, "c++")),
         Need("PortAudio", "libportaudio2", partial(has_library, "portaudio")),
-        Need("the speech synthesiser", "espeak-ng", partial(has_program, "espeak-ng")),
+        Need("the speech synthesiser", "libespeak-ng1", partial(has_library, "espeak-ng")),
     ]
     if python.path.startswith("/usr/bin/"):
         # A Python of the distribution comes in pieces; others are whole.
