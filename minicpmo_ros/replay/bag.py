@@ -7,21 +7,19 @@ or by a mapping of names. What cannot be used is named and counted, and the rest
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 from minicpmo_ros.errors import InputError
-from minicpmo_ros.media.compressed import picture_from_compressed
-from minicpmo_ros.media.image import picture_from_raw
 from minicpmo_ros.messages import Picture
 from minicpmo_ros.replay.bag_writer import BagWriter
-from minicpmo_ros.replay.interfaces import typestore
+from minicpmo_ros.replay.interfaces import PACKAGE, typestore
 from minicpmo_ros.replay.names import Names, match_names
-from minicpmo_ros.topics import CAMERA_INFO, IMAGE, IMAGE_COMPRESSED, Topic
-from minicpmo_ros.wire import READERS, Message, stamp_ns
+from minicpmo_ros.topics import CAMERA_INFO, Topic
+from minicpmo_ros.wire import READERS, Message
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection
@@ -43,9 +41,8 @@ class Record:
     def message(self) -> Message | Picture:
         """The message decoded; of a picture only its header. Raises `InputError`."""
         try:
-            return _DECODERS[self.topic.type](
-                typestore().deserialize_cdr(self.raw, self.topic.type)
-            )
+            ros = typestore().deserialize_cdr(self.raw, self.topic.type)
+            return READERS[self.topic.type](ros)
         except InputError:
             raise
         except Exception as error:  # rosbags lets struct, numpy and unicode errors through
@@ -203,7 +200,7 @@ def _bag_of(path: Path, reader: Reader, names: Names) -> Bag:
 
 def _same_definition(connection: Connection) -> bool:
     """False where a type of ours was recorded with other fields: its bytes would be misread."""
-    if connection.msgtype not in READERS:
+    if not connection.msgtype.startswith(f"{PACKAGE}/"):
         return True
     ours = typestore().hash_rihs01(connection.msgtype)
     if connection.digest:
@@ -253,32 +250,3 @@ def _open_reader(path: Path) -> Reader:
             "`mcap recover` saves what an .mcap file still holds"
         ) from error
     return reader
-
-
-def _raw_picture(msg: Any) -> Picture:
-    return picture_from_raw(
-        stamp_ns=stamp_ns(msg.header.stamp),
-        width=msg.width,
-        height=msg.height,
-        encoding=msg.encoding,
-        step=msg.step,
-        is_bigendian=msg.is_bigendian,
-        data=msg.data,
-        frame_id=msg.header.frame_id,
-    )
-
-
-def _compressed_picture(msg: Any) -> Picture:
-    return picture_from_compressed(
-        stamp_ns=stamp_ns(msg.header.stamp),
-        format=msg.format,
-        data=msg.data,
-        frame_id=msg.header.frame_id,
-    )
-
-
-_DECODERS: dict[str, Callable[[Any], Message | Picture]] = {
-    **READERS,
-    IMAGE.type: _raw_picture,
-    IMAGE_COMPRESSED.type: _compressed_picture,
-}

@@ -27,7 +27,7 @@ CHUNK = MIC_RATE_HZ // 10
 
 @dataclass(frozen=True)
 class MediaSummary:
-    """What became of a file: pictures written, seconds of sound, and what was missing or damaged."""
+    """What became of a file: pictures, seconds of sound, and what was missing or damaged."""
 
     bag: Path
     pictures: int

@@ -89,7 +89,8 @@ def _place(name: str, kind: str) -> tuple[str, Topic] | None:
     for topic in sorted(ALL, key=lambda topic: -len(topic.name)):
         if name == f"/{topic.name}" or name.endswith(f"/{topic.name}"):
             # "/joint/state" of other types is no more ours than any other topic.
-            if kind == topic.type or topic.type.startswith(_OUR_PACKAGE) and "/" in topic.name:
+            ours = topic.type.startswith(_OUR_PACKAGE) and "/" in topic.name
+            if kind == topic.type or ours:
                 return name[: -len(topic.name) - 1], topic
             return None
     return None

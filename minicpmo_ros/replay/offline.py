@@ -1,0 +1,157 @@
+"""Replay without DDS: a session lives through a bag as fast as the machine can.
+
+A simulated speaker plays what the session says, so the robot hears of its own speech as it would
+live. Nothing depends on how fast this runs: the same bag gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from minicpmo_ros.brains.build import OmniSettings, build_session
+from minicpmo_ros.brains.session import OmniSession
+from minicpmo_ros.errors import ConfigError
+from minicpmo_ros.media.clock_speaker import ClockSpeaker
+from minicpmo_ros.media.playback import PlayQueue
+from minicpmo_ros.media.speaker import SpeakerConfig
+from minicpmo_ros.messages import (
+    NS_PER_S,
+    Alert,
+    AudioChunk,
+    Decision,
+    Picture,
+    Playback,
+    SessionState,
+    SpeechChunk,
+    VoiceActivity,
+)
+from minicpmo_ros.replay.bag import Bag, Record
+from minicpmo_ros.replay.drive import Output, ReplaySummary, live_through
+from minicpmo_ros.replay.progress import Progress, no_progress
+from minicpmo_ros.timeline.config import TimelineConfig
+from minicpmo_ros.topics import ALERT, DECISION, PLAYBACK, PLAYED, SPEECH, STATE, VOICE, Topic
+from minicpmo_ros.wire import Message
+
+log = logging.getLogger(__name__)
+
+TOPIC_OF: dict[type, Topic] = {
+    Decision: DECISION,
+    SpeechChunk: SPEECH,
+    Alert: ALERT,
+    VoiceActivity: VOICE,
+    SessionState: STATE,
+    Playback: PLAYBACK,
+    AudioChunk: PLAYED,
+}
+
+MakeSession = Callable[[Callable[[Message], None], Callable[[str, str], None]], OmniSession]
+"""Makes a session that hands its results to the first and its troubles to the second."""
+
+
+def reflex_session(
+    publish: Callable[[Message], None], report: Callable[[str, str], None]
+) -> OmniSession:
+    """The session that the nodes make by default."""
+    return build_session(OmniSettings(publish_timings=False), publish, report=report)
+
+
+def replay_offline(
+    bag: Bag,
+    out: str | Path,
+    make_session: MakeSession = reflex_session,
+    *,
+    copy_inputs: bool = True,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> ReplaySummary:
+    """Replay a bag into a new one through a session of this process.
+
+    Raises `InputError` where the bag holds neither sound nor pictures or out exists, `ConfigError`
+    for a session that would write wall times into its decisions, and what the session raises when
+    it is opened.
+    """
+    stage = OfflineStage(make_session)
+    try:
+        summary = live_through(
+            bag, stage, out, copy_inputs=copy_inputs, overwrite=overwrite, progress=progress
+        )
+    finally:
+        stage.close()
+    summary.troubles = stage.troubles
+    return summary
+
+
+class OfflineStage:
+    """A session and a speaker that are nothing but computation. See `drive.Stage`.
+
+    troubles: how often the session reported each kind of problem.
+    """
+
+    def __init__(self, make_session: MakeSession) -> None:
+        self.troubles: Counter[str] = Counter()
+        self.session = make_session(self._publish, self._trouble)
+        if self.session.config.timings:
+            raise ConfigError("a replay cannot repeat wall times: make the session without timings")
+        self.session.open()
+        self._queue = PlayQueue()
+        self._speaker = ClockSpeaker(SpeakerConfig(sink="clock"), self._queue)
+        self._outputs: list[Output] = []
+        self._now_ns = 0
+
+    @property
+    def timeline(self) -> TimelineConfig:
+        return self.session.timeline.config
+
+    def start(self, now_ns: int) -> list[Output]:
+        self._now_ns = now_ns
+        self._speaker.open()
+        self.session.start(now_ns)
+        return self._collect()
+
+    def step(self, now_ns: int, record: Record | None = None) -> list[Output]:
+        if now_ns != self._now_ns:
+            self._now_ns = now_ns
+            self._play()
+            self.session.clock(now_ns)
+        if record is not None:
+            message = record.message()
+            if isinstance(message, AudioChunk):
+                self.session.audio(message, now_ns)
+            elif isinstance(message, Picture):
+                self.session.picture(message, now_ns)
+        return self._collect()
+
+    def stop(self) -> list[Output]:
+        self.session.stop(self._now_ns)
+        self._play()
+        return self._collect()
+
+    def close(self) -> None:
+        self._speaker.close()
+        self.session.close()
+
+    def _play(self) -> None:
+        self._speaker.advance(self._now_ns)
+        for report in self._queue.reports():
+            self._outputs.append((PLAYBACK, report))
+            self.session.playback(report)
+        for chunk in self._queue.played():
+            self._outputs.append((PLAYED, chunk))
+
+    def _publish(self, message: Message) -> None:
+        self._outputs.append((TOPIC_OF[type(message)], message))
+        if isinstance(message, SpeechChunk):
+            self._queue.push(message)
+        elif isinstance(message, SessionState):
+            self._queue.interrupt(message.epoch)
+
+    def _trouble(self, kind: str, text: str) -> None:
+        self.troubles[kind] += 1
+        log.info("%.3f s: %s: %s", self._now_ns / NS_PER_S, kind, text)
+
+    def _collect(self) -> list[Output]:
+        outputs, self._outputs = self._outputs, []
+        return outputs
