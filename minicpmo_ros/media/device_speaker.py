@@ -94,7 +94,7 @@ class DeviceSpeaker(Speaker):
         self._stream = DeviceStream(
             "output",
             config.device,
-            [SPEECH_RATE_HZ],
+            [config.device_rate_hz or SPEECH_RATE_HZ],
             1,
             config.block_ms,
             config.latency_ms,

@@ -148,7 +148,9 @@ class PlayQueue:
         block = np.empty(frames, dtype=np.int16) if out is None else out
         with self._lock:
             if self._time.anchor(self._frame, dac_ns):
+                # Time passed that no block was taken for, as when a device came back.
                 self._tape.flush()
+                self._fade.forget()
             done = 0
             while done < frames:
                 done += self._step(block[done:])

@@ -12,9 +12,10 @@ from minicpmo_ros.messages import NS_PER_MS
 
 _FILE = "file:"
 _RANGES = {
-    "block_ms": (5, 100),
-    "latency_ms": (0, 1000),
-    "latency_correction_ms": (-1000.0, 1000.0),
+    "block_ms": (5, 100, "ms"),
+    "latency_ms": (0, 1000, "ms"),
+    "latency_correction_ms": (-1000.0, 1000.0, "ms"),
+    "device_rate_hz": (0, 192_000, "Hz"),
 }
 
 
@@ -27,7 +28,7 @@ class SpeakerConfig:
     block_ms: of the device's callback; an interruption takes one of them to be silent in the queue.
     latency_ms: what the device may hold beyond that, 0 for its own default: sound that it has
     taken cannot be called back. latency_correction_ms: added to the time at which the device says
-    a sample sounds.
+    a sample sounds. device_rate_hz: rate asked of the device, 0 for 24 kHz or else whatever it does.
     """
 
     sink: str = "device"
@@ -35,15 +36,16 @@ class SpeakerConfig:
     block_ms: int = 20
     latency_ms: int = 40
     latency_correction_ms: float = 0.0
+    device_rate_hz: int = 0
 
     def __post_init__(self) -> None:
         if self.sink not in ("device", "clock") and not self.path:
             raise ConfigError(f"speaker sink {self.sink!r}: must be device, clock or file:PATH")
-        for name, (least, most) in _RANGES.items():
+        for name, (least, most, unit) in _RANGES.items():
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not least <= value <= most:
-                raise ConfigError(f"speaker {name} {value}: must be {least} to {most} ms")
+                raise ConfigError(f"speaker {name} {value}: must be {least} to {most} {unit}")
 
     @property
     def path(self) -> str:

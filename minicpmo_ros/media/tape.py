@@ -74,6 +74,10 @@ class Fade:
         self._level = int(block[-1])
         self.left = len(self._down) if self._level else 0
 
+    def forget(self) -> None:
+        """What sounded last is long over: no decay follows it."""
+        self.left = 0
+
     def silence(self, block: np.ndarray) -> None:
         """Fill a block with silence, or with the decay that begins it."""
         self._fading_in = 0

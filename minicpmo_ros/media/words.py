@@ -18,10 +18,10 @@ _NO_SPACE = re.compile(f"[\\s{_UNSPACED}{_WIDE_MARKS}]")
 def even_marks(text: str, samples: int) -> tuple[WordMark, ...]:
     """Marks for a text of which nothing else is known: its words share the samples evenly."""
     words = _WORD.findall(text)
-    edges = [round(number * samples / len(words)) for number in range(len(words) + 1)]
+    count = len(words)
     return tuple(
-        WordMark(word, start, end)
-        for word, start, end in zip(words, edges[:-1], edges[1:], strict=True)
+        WordMark(word, round(place * samples / count), round((place + 1) * samples / count))
+        for place, word in enumerate(words)
     )
 
 
