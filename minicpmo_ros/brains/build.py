@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from minicpmo_ros.brains import reflex
 from minicpmo_ros.brains.api import Brain, SessionSetup
 from minicpmo_ros.brains.reflex import ReflexBrain, ReflexConfig
-from minicpmo_ros.brains.session import OmniSession, SessionConfig, Voice
+from minicpmo_ros.brains.session import OmniSession, SessionConfig
 from minicpmo_ros.brains.work import Worker
 from minicpmo_ros.errors import ConfigError, DeviceError
 from minicpmo_ros.media.espeak import Synthesiser
@@ -77,7 +78,7 @@ def build_session(
     )
 
 
-def make_brain(settings: OmniSettings, synthesiser: Voice | None) -> Brain:
+def make_brain(settings: OmniSettings, synthesiser: reflex.Synthesiser | None) -> Brain:
     """The brain of the name in settings; raises ConfigError for one that there is not."""
     makers: dict[str, Callable[[], Brain]] = {
         "reflex": lambda: ReflexBrain(
@@ -89,7 +90,9 @@ def make_brain(settings: OmniSettings, synthesiser: Voice | None) -> Brain:
     return makers[settings.brain]()
 
 
-def _synthesiser(settings: OmniSettings, report: Callable[[str, str], None]) -> Voice | None:
+def _synthesiser(
+    settings: OmniSettings, report: Callable[[str, str], None]
+) -> reflex.Synthesiser | None:
     try:
         return Synthesiser(voice=settings.voice, rate_wpm=settings.voice_rate_wpm)
     except DeviceError as error:

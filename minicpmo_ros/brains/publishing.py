@@ -42,39 +42,40 @@ def decision_of(
 
 
 class AlertLog:
-    """Numbers alerts: raising and clearing of the same cause carry the same number."""
+    """Numbers alerts: raising, renewing and clearing of the same cause carry the same number.
+
+    An alert that has expired is over: the next of its kind is a new one.
+    """
 
     def __init__(self) -> None:
         self._count = 0
-        self._active: dict[str, int] = {}
+        self._active: dict[str, Alert] = {}
 
     def apply(self, unit: Unit, epoch: int, notes: tuple[AlertNote, ...]) -> list[Alert]:
         """The alerts to publish; a note that clears what was never raised is dropped."""
+        self._active = {k: a for k, a in self._active.items() if a.expires_ns > unit.end_ns}
         alerts = []
         for note in notes:
-            if note.active:
-                if note.kind not in self._active:
-                    self._count += 1
-                    self._active[note.kind] = self._count
-                number = self._active[note.kind]
-            else:
-                if note.kind not in self._active:
-                    continue
-                number = self._active.pop(note.kind)
-            alerts.append(
-                Alert(
-                    stamp_ns=unit.end_ns,
-                    kind=note.kind,
-                    number=number,
-                    severity=note.severity,
-                    active=note.active,
-                    text=note.text,
-                    unit=unit.index,
-                    epoch=epoch,
-                    evidence=note.evidence,
-                    expires_ns=unit.end_ns + round(note.lifetime_s * NS_PER_S),
-                )
+            known = self._active.pop(note.kind, None)
+            if known is None and not note.active:
+                continue
+            if known is None:
+                self._count += 1
+            alert = Alert(
+                stamp_ns=unit.end_ns,
+                kind=note.kind,
+                number=known.number if known else self._count,
+                severity=note.severity,
+                active=note.active,
+                text=note.text,
+                unit=unit.index,
+                epoch=epoch,
+                evidence=note.evidence,
+                expires_ns=unit.end_ns + round(note.lifetime_s * NS_PER_S),
             )
+            if note.active:
+                self._active[note.kind] = alert
+            alerts.append(alert)
         return alerts
 
     def forget(self) -> None:

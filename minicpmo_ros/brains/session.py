@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 from minicpmo_ros.brains.api import (
@@ -26,6 +27,7 @@ from minicpmo_ros.brains.api import (
 )
 from minicpmo_ros.brains.barge_in import BargeIn
 from minicpmo_ros.brains.publishing import AlertLog, decision_of
+from minicpmo_ros.brains.reflex import Synthesiser
 from minicpmo_ros.brains.turns import Turn, Turns, cut
 from minicpmo_ros.brains.work import InlineWorker, Worker
 from minicpmo_ros.errors import BrainError, ConfigError
@@ -39,7 +41,6 @@ from minicpmo_ros.messages import (
     SessionState,
     State,
     VoiceActivity,
-    WordMark,
 )
 from minicpmo_ros.timeline.timeline import Timeline, TimelineConfig
 from minicpmo_ros.timeline.unit import Unit
@@ -60,21 +61,6 @@ class VoiceSense(Protocol):
     @property
     def voiced_until_ns(self) -> int:
         """End of the last piece of sound that was voice; 0 before any."""
-
-
-class Spoken(Protocol):
-    """Synthesised speech."""
-
-    data: object
-    text: str
-    words: tuple[WordMark, ...]
-    rate_hz: int
-
-
-class Voice(Protocol):
-    """Turns text into speech; `minicpmo_ros.media.espeak.Synthesiser` is one."""
-
-    def speak(self, text: str) -> Spoken: ...
 
 
 @dataclass(frozen=True)
@@ -128,7 +114,7 @@ class OmniSession:
         config: SessionConfig,
         publish: Callable[[Message], None],
         voice: VoiceSense,
-        synthesiser: Voice | None = None,
+        synthesiser: Synthesiser | None = None,
         worker: Worker | None = None,
         report: Callable[[str, str], None] = lambda kind, text: None,
     ) -> None:
@@ -238,7 +224,7 @@ class OmniSession:
                 self.interrupt("say", now_ns)
             number, epoch = self._turns.reserve(), self._turns.epoch
             self._pending_says.add(number)
-            job = lambda: self._speak_text(text, number, epoch)  # noqa: E731
+            job = partial(self._speak_text, text, number, epoch)
             if self._turns.open_turn:
                 self._waiting_says.append(job)
             else:
@@ -348,9 +334,7 @@ class OmniSession:
                 self._report("brain", f"unit {unit.index} {reason}")
                 self._settle_unit(unit, epoch, UnitResult(Action.LISTEN, reason=reason))
                 continue
-            self._worker.submit(
-                lambda unit=unit, around=around, epoch=epoch: self._think(unit, around, epoch)
-            )
+            self._worker.submit(partial(self._think, unit, around, epoch))
 
     def _voice_in(self, unit: Unit) -> tuple[VoiceSpan, ...]:
         return tuple(

@@ -244,7 +244,7 @@ def test_what_the_brain_decided_before_an_interruption_is_not_spoken():
     held.pop(0)()
     stage.hear(1.0)
     assert stage.session.interrupt("test", stage.now).success
-    for job in list(held):
+    for job in held:
         job()
     assert {c.epoch for c in stage.of(SpeechChunk)} == {0}
     assert {c.turn for c in stage.of(SpeechChunk)} == {1}
@@ -295,6 +295,16 @@ def test_alerts_keep_their_number_from_raising_to_clearing():
         ("a", 1, False),
     ]
     assert alerts[0].expires_ns == at(6)
+
+
+def test_an_alert_that_has_expired_is_a_new_one_when_it_comes_back():
+    def bang(lifetime_s: float) -> UnitResult:
+        note = AlertNote("bang", Severity.WARNING, "bang", True, (at(0.5),), lifetime_s)
+        return UnitResult(Action.LISTEN, alerts=(note,))
+
+    stage = Stage(bang(1.5), bang(1.5), LISTEN, LISTEN, bang(1.5))
+    stage.hear(5.0)
+    assert [x.number for x in stage.of(Alert)] == [1, 1, 2]
 
 
 def test_say_is_spoken_after_the_robots_turn_and_reported_when_heard():
