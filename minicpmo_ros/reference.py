@@ -35,7 +35,7 @@ def interfaces_page(folder: Path) -> str:
         "| topic | type | QoS | published by |",
         "|---|---|---|---|",
         *(f"| `{t.name}` | {t.type} | {t.qos_text} | {t.by} |" for t in ALL),
-        "| `/diagnostics` | diagnostic_msgs/msg/DiagnosticArray | reliable, 10 | every node, 1 Hz |",
+        "| `/diagnostics` | diagnostic_msgs/msg/DiagnosticArray | reliable, 10 | all, 1 Hz |",
         "",
         "| service or action | type | node | what it does |",
         "|---|---|---|---|",

@@ -1,22 +1,25 @@
 """Replay through the real omni and speaker nodes, in simulated time, message by message.
 
-The next message goes out only when everybody has dealt with the last and with all that followed
-from it, so nothing is lost, simulated time stands still while a brain thinks, and the outcome is that
-of the replay without ROS, to the byte. All runs in this process: the nodes' own counts of messages
-sent and received tell when all is quiet.
+The next message goes out only when everybody has dealt with the last one and with all that
+followed from it. So nothing is lost, simulated time stands still while a brain thinks, and the
+outcome is that of the replay without ROS, to the byte. All runs in this process: the nodes' own
+counts of messages sent and received tell when all is quiet.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from minicpmo_ros import topics
 from minicpmo_ros.errors import ConfigError, MinicpmoError
-from minicpmo_ros.messages import NS_PER_S
-from minicpmo_ros.replay.bag import Record
+from minicpmo_ros.messages import NS_PER_S, Picture
+from minicpmo_ros.replay.bag import Bag, Record
+from minicpmo_ros.replay.drive import Output
 from minicpmo_ros.topics import Topic
 
 PATIENCE_S = 60.0  # wall time for one message and all that follows from it
@@ -30,8 +33,13 @@ class ReplayStuckError(MinicpmoError):
 class RosStage:
     """The omni and speaker nodes with a stage manager: time, inputs, and every output.
 
-    `step(now_ns, record)` moves time, delivers the message and returns all outputs as (topic, CDR).
+    `step(now_ns, record)` moves time, delivers the message and returns all that came of it.
     """
+
+    @classmethod
+    def for_bag(cls, bag: Bag, seen: Topic | None) -> RosStage:
+        transports = {topics.IMAGE: "raw", topics.IMAGE_COMPRESSED: "compressed"}
+        return cls({}, transports[seen] if seen else "none")
 
     def __init__(self, parameters: dict[str, dict[str, Any]], pictures: str) -> None:
         """parameters: by node; pictures: the omni node's image_transport."""
@@ -82,23 +90,24 @@ class RosStage:
             }
             self._sent = dict.fromkeys(self._inputs, 0)
             self._heard = dict.fromkeys((t.name for t in OUTPUTS), 0)
-            self._outputs: list[tuple[Topic, bytes]] = []
+            self._outputs: list[Output] = []
+            self.troubles: Counter[str] = Counter()
             for topic in OUTPUTS:
                 self._node.create_subscription(
                     message_class(topic.type),
                     topic.name,
-                    lambda raw, topic=topic: self._take(topic, raw),
+                    partial(self._take, topic),
                     qos(topic),
                     raw=True,
                 )
             self._pictures = pictures
             self._undo = undo.pop_all()
 
-    def start(self, now_ns: int) -> list[tuple[Topic, bytes]]:
+    def start(self, now_ns: int) -> list[Output]:
         """Begin at a time; raises ConfigError when a node cannot be brought up."""
         from minicpmo_ros.nodes.run import bring_up
 
-        self._wait(lambda: self._clock.get_subscription_count() >= 2, "nodes to find /clock")
+        self._wait(partial(_has_readers, self._clock, 2), "the nodes to find /clock")
         self._tell_time(now_ns)
         for node in (self._speaker, self._omni):
             if not bring_up(node):
@@ -109,7 +118,7 @@ class RosStage:
             used.append(topics.IMAGE if raw else topics.IMAGE_COMPRESSED)
         for topic in used:
             publisher = self._inputs[topic.name]
-            self._wait(lambda p=publisher: p.get_subscription_count() >= 1, topic.name)
+            self._wait(partial(_has_readers, publisher, 1), topic.name)
         for node, topic, readers in (
             (self._omni, topics.SPEECH, 2),
             (self._omni, topics.STATE, 2),
@@ -119,13 +128,11 @@ class RosStage:
             (self._omni, topics.ALERT, 1),
             (self._omni, topics.VOICE, 1),
         ):
-            self._wait(
-                lambda n=node, t=topic, r=readers: n.readers(t) >= r, f"readers of {topic.name}"
-            )
+            self._wait(partial(_is_read, node, topic, readers), f"readers of {topic.name}")
         self._settle()
         return self._collect()
 
-    def step(self, now_ns: int, record: Record | None = None) -> list[tuple[Topic, bytes]]:
+    def step(self, now_ns: int, record: Record | None = None) -> list[Output]:
         """Move time to now_ns, then deliver a message; what the nodes made of it."""
         self._tell_time(now_ns)
         if record is not None and record.topic.name in self._inputs:
@@ -143,8 +150,9 @@ class RosStage:
     def session(self) -> Any:
         return self._omni.session
 
-    def stop(self) -> list[tuple[Topic, bytes]]:
-        """Deactivate the nodes as at the end of a run."""
+    def stop(self, now_ns: int) -> list[Output]:
+        """The end of the run: the session stops, and what it cuts off is reported."""
+        self.troubles = self._omni.troubles.counts()
         self._omni.trigger_deactivate()
         self._settle()
         return self._collect()
@@ -196,8 +204,18 @@ class RosStage:
 
     def _take(self, topic: Topic, raw: bytes) -> None:
         self._heard[topic.name] += 1
-        self._outputs.append((topic, bytes(raw)))
+        message = Record(topic, 0, bytes(raw)).message()
+        assert not isinstance(message, Picture)
+        self._outputs.append((topic, message))
 
-    def _collect(self) -> list[tuple[Topic, bytes]]:
+    def _collect(self) -> list[Output]:
         outputs, self._outputs = self._outputs, []
         return outputs
+
+
+def _has_readers(publisher: Any, count: int) -> bool:
+    return bool(publisher.get_subscription_count() >= count)
+
+
+def _is_read(node: Any, topic: Topic, count: int) -> bool:
+    return bool(node.readers(topic) >= count)
