@@ -1,14 +1,15 @@
-"""Leads a stage through a bag: the bag's time, its messages, and a new bag of what comes out.
+"""Drives a stage through a bag: the loop that both ways of replay share.
 
-A stage is whatever lives on that time: a session with a simulated speaker, or the real nodes. All
-of them are led by the same steps, so that they can come to the same results.
+A stage is a session with a speaker behind it, with real nodes or without ROS. The driver moves its
+time, hands it the bag's messages, and writes what it says into a new bag in an order that depends
+on stamps alone. So both stages write the same bytes.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -22,41 +23,51 @@ from minicpmo_ros.messages import (
     Picture,
     Playback,
     PlaybackEvent,
+    SessionState,
     SpeechChunk,
+    State,
 )
 from minicpmo_ros.replay.bag import Bag, Record
 from minicpmo_ros.replay.bag_writer import BagWriter
 from minicpmo_ros.replay.progress import Progress, no_progress
-from minicpmo_ros.timeline.config import TimelineConfig
-from minicpmo_ros.topics import IMAGE, IMAGE_COMPRESSED, INPUTS, MIC, Topic
+from minicpmo_ros.topics import IMAGE, IMAGE_COMPRESSED, INPUTS, MIC, OUTPUTS, Topic
 from minicpmo_ros.wire import Message
 
 TICK_NS = 20 * NS_PER_MS  # as the nodes: how often they look at the clock and at the speaker
 LONGEST_PAUSE_NS = 3600 * NS_PER_S  # in a longer one the clock leaps instead of ticking
+SMALL_REST_NS = 100 * NS_PER_MS  # what a recording holds beyond its last unit by its latency alone
 LONGEST_TAIL_NS = 30 * NS_PER_S  # for speech that goes on when the bag has ended
+UNIT_NS = NS_PER_S
+AFTER_NS = 100 * NS_PER_MS  # after its end a unit closes at the latest, whatever is missing
 
-Output = tuple[Topic, Message | bytes]
-"""A message of ours, or its CDR."""
+Output = tuple[Topic, Message]
+Watch = Callable[[str, int, "Message | Picture"], None]
+
+
+def no_watch(topic: str, log_ns: int, message: Message | Picture) -> None:
+    """Nobody looks on."""
 
 
 class Stage(Protocol):
-    """What lives through the bag."""
+    """What lives through a bag. Times are ns of the bag; a topic's outputs come in order."""
 
-    @property
-    def timeline(self) -> TimelineConfig:
-        """How the session cuts its units."""
+    troubles: Counter[str]
 
     def start(self, now_ns: int) -> list[Output]: ...
 
-    def step(self, now_ns: int, record: Record | None = None) -> list[Output]:
-        """Time goes on to now_ns; then the message comes. Raises InputError for a bad one."""
+    def step(self, now_ns: int, record: Record | None = None) -> list[Output]: ...
 
-    def stop(self) -> list[Output]: ...
+    @property
+    def speaking(self) -> bool: ...
+
+    def stop(self, now_ns: int) -> list[Output]: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass
 class ReplaySummary:
-    """What came of a replay. unreadable: inputs that could not be used, by topic."""
+    """What came of a replay. troubles: how often the session reported each kind of problem."""
 
     bag: Path
     units: int = 0
@@ -72,134 +83,150 @@ class ReplaySummary:
     def times_real_time(self) -> float:
         return self.recorded_s / self.wall_s if self.wall_s else 0.0
 
+    def count(self, message: Message) -> None:
+        self.units += isinstance(message, Decision)
+        self.turns += isinstance(message, SpeechChunk) and message.sequence == 0
+        self.alerts += isinstance(message, Alert) and message.active
+        self.interruptions += (
+            isinstance(message, Playback) and message.event is PlaybackEvent.INTERRUPTED
+        )
 
-def picture_topic(bag: Bag) -> Topic | None:
-    """The pictures that are looked at; where a bag has both, the compressed ones."""
-    return next((topic for topic in (IMAGE_COMPRESSED, IMAGE) if bag.counts.get(topic)), None)
 
-
-def live_through(
+def drive(
     bag: Bag,
-    stage: Stage,
     out: str | Path,
+    stage_of: Callable[[Bag, Topic | None], Stage],
     *,
     copy_inputs: bool = True,
     overwrite: bool = False,
     progress: Progress = no_progress,
+    watch: Watch = no_watch,
 ) -> ReplaySummary:
     """Replay a bag into a new one: its inputs, and what the stage made of them.
 
-    Results of an earlier run in the bag are left out. The caller opens and closes the stage.
-    Raises `InputError` where the bag holds neither sound nor pictures, or out exists.
+    stage_of makes the stage, given the bag and the topic of pictures to look at: the compressed
+    ones where the bag holds both. Results of an earlier run in the bag are left out. Raises
+    `InputError` where the bag holds neither sound nor pictures, or out exists.
     """
-    looked_at = picture_topic(bag)
-    if looked_at is None and not bag.counts.get(MIC):
+    seen = next((topic for topic in (IMAGE_COMPRESSED, IMAGE) if bag.counts.get(topic)), None)
+    if seen is None and not bag.counts.get(MIC):
         raise InputError(f"bag {bag.path} holds no sound and no pictures: there is nothing to live")
     inputs = [topic for topic in bag.topics if topic in INPUTS]
     began = time.perf_counter()
     bag.faults.clear()
     with BagWriter(out, bag.namespace, overwrite) as writer:
-        drive = _Drive(bag, stage, writer)
-        drive.start()
-        for record in bag.records(inputs):
-            drive.advance(record.log_ns)
-            if copy_inputs:
-                writer.write_raw(record.topic, record.log_ns, record.raw)
-            if record.topic in (MIC, looked_at):
-                drive.take(record)
-            progress((record.log_ns - bag.start_ns) / NS_PER_S)
-        drive.finish()
-    summary = drive.summary
-    summary.recorded_s = (drive.now_ns - bag.start_ns) / NS_PER_S
+        summary = ReplaySummary(writer.path)
+        stage = stage_of(bag, seen)
+        try:
+            run = _Run(stage, writer, summary, watch)
+            run.begin(bag.start_ns)
+            for record in bag.records(inputs):
+                run.advance(record.log_ns)
+                if copy_inputs:
+                    writer.write_raw(record.topic, record.log_ns, record.raw)
+                _show(record, watch)
+                run.write(stage.step(record.log_ns, record if _used(record, seen) else None))
+                progress((record.log_ns - bag.start_ns) / NS_PER_S)
+            run.finish()
+        finally:
+            stage.close()
+        summary.troubles = Counter(stage.troubles)
+    summary.recorded_s = (run.now_ns - bag.start_ns) / NS_PER_S
     summary.wall_s = time.perf_counter() - began
     summary.unreadable = {name: faults.count for name, faults in bag.faults.items()}
     return summary
 
 
-class _Drive:
-    """Where the replay stands, and what has come out so far."""
+class _Run:
+    """One run of a stage: where its time stands, and where its outputs go."""
 
-    def __init__(self, bag: Bag, stage: Stage, writer: BagWriter) -> None:
-        self.summary = ReplaySummary(writer.path)
-        self.now_ns = bag.start_ns
-        self._bag = bag
-        self._stage = stage
-        self._writer = writer
+    def __init__(
+        self, stage: Stage, writer: BagWriter, summary: ReplaySummary, watch: Watch
+    ) -> None:
+        self.now_ns = 0
+        self._decided_ns = 0  # end of the last unit decided
         self._end_ns: int | None = None  # of the recording, once it has come
         self._empty_units: set[int] = set()
         self._open_turns: set[tuple[int, int]] = set()
+        self._stage = stage
+        self._writer = writer
+        self._summary = summary
+        self._watch = watch
 
-    def start(self) -> None:
-        self._write(self._stage.start(self.now_ns))
+    def begin(self, start_ns: int) -> None:
+        self.now_ns = self._decided_ns = start_ns
+        self.write(self._stage.start(start_ns))
 
     def advance(self, to_ns: int) -> None:
         """Time goes on to to_ns, tick by tick."""
         for now_ns in _ticks(self.now_ns, to_ns):
             self.now_ns = now_ns
-            self._write(self._stage.step(now_ns))
-
-    def take(self, record: Record) -> None:
-        """A message comes; one that cannot be used is counted."""
-        try:
-            self._write(self._stage.step(self.now_ns, record))
-        except InputError as error:
-            self._bag.count_fault(record.topic, str(error))
+            self.write(self._stage.step(now_ns))
+        self.now_ns = to_ns
 
     def finish(self) -> None:
-        """The bag has ended: its last unit closes, and speech that was begun is heard to its end.
+        """The last unit closes, and speech that was begun is spoken to its end.
 
-        What is decided on units that begin after the end is left out: nothing is in them, and a
-        microphone that ends with its recording has not been lost.
+        What is decided on units that begin after the recording is left out: nothing is in them, and
+        a microphone that ends with its recording has not been lost.
         """
-        config = self._stage.timeline
         self._end_ns = self.now_ns
-        self.advance(self.now_ns + config.unit_ns + (config.late_ms + 1) * NS_PER_MS)
+        rest_ns = self.now_ns - self._decided_ns
+        if rest_ns > SMALL_REST_NS:
+            end_ns = self._decided_ns - (-rest_ns // UNIT_NS) * UNIT_NS
+            self.advance(min(end_ns, self.now_ns + UNIT_NS) + AFTER_NS)
         limit_ns = self.now_ns + LONGEST_TAIL_NS
-        while self._open_turns and self.now_ns < limit_ns:
+        while self._open_turns and self._stage.speaking and self.now_ns < limit_ns:
             self.advance(self.now_ns + TICK_NS)
-        self._write(self._stage.stop())
+        self.write(self._stage.stop(self.now_ns))
 
-    def _write(self, outputs: list[Output]) -> None:
-        for topic, made in outputs:
-            if isinstance(made, bytes):
-                message = Record(topic, self.now_ns, made).message()
-            else:
-                message = made
-            if isinstance(message, Picture) or self._is_past_the_end(message):
+    def write(self, outputs: list[Output]) -> None:
+        """In the order of topics; within one, as they came."""
+        for topic, message in sorted(outputs, key=lambda output: OUTPUTS.index(output[0])):
+            if self._is_past_the_end(message):
                 continue
-            self._count(message)
             self._writer.write(topic, self.now_ns, message)
+            self._note(message)
+            self._summary.count(message)
+            self._watch(topic.name, self.now_ns, message)
 
     def _is_past_the_end(self, message: Message) -> bool:
         if self._end_ns is None:
             return False
-        if isinstance(message, SpeechChunk):
+        if isinstance(message, Decision | Alert):
+            if message.stamp_ns - UNIT_NS >= self._end_ns:
+                self._empty_units.add(message.unit)
             return message.unit in self._empty_units
-        if not isinstance(message, Decision | Alert):
-            return False
-        empty = message.stamp_ns - self._stage.timeline.unit_ns >= self._end_ns
-        if empty:
-            self._empty_units.add(message.unit)
-        return empty
+        if isinstance(message, SessionState):
+            return message.state is State.SPEAKING and message.unit in self._empty_units
+        return isinstance(message, SpeechChunk) and message.unit in self._empty_units
 
-    def _count(self, message: Message) -> None:
-        summary = self.summary
+    def _note(self, message: Message) -> None:
         if isinstance(message, Decision):
-            summary.units += 1
-        elif isinstance(message, Alert):
-            summary.alerts += message.active
+            self._decided_ns = message.stamp_ns
         elif isinstance(message, SpeechChunk):
-            summary.turns += message.sequence == 0
             self._open_turns.add((message.epoch, message.turn))
-        elif isinstance(message, Playback):
-            summary.interruptions += message.event is PlaybackEvent.INTERRUPTED
-            if message.event in (PlaybackEvent.INTERRUPTED, PlaybackEvent.FINISHED):
-                self._open_turns.discard((message.epoch, message.turn))
+        elif isinstance(message, Playback) and message.event in (
+            PlaybackEvent.FINISHED,
+            PlaybackEvent.INTERRUPTED,
+        ):
+            self._open_turns.discard((message.epoch, message.turn))
+
+
+def _used(record: Record, seen: Topic | None) -> bool:
+    return record.topic is MIC or record.topic is seen
+
+
+def _show(record: Record, watch: Watch) -> None:
+    if watch is no_watch or record.topic not in (MIC, IMAGE, IMAGE_COMPRESSED):
+        return
+    try:
+        watch(record.topic.name, record.log_ns, record.message())
+    except InputError:
+        return  # the stage meets the same message and counts it
 
 
 def _ticks(from_ns: int, to_ns: int) -> Iterator[int]:
-    """Whole multiples of the tick after from_ns and before to_ns, then to_ns itself."""
+    """Whole multiples of the tick after from_ns and before to_ns."""
     if to_ns - from_ns <= LONGEST_PAUSE_NS:
         yield from range((from_ns // TICK_NS + 1) * TICK_NS, to_ns, TICK_NS)
-    if to_ns > from_ns:
-        yield to_ns

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from minicpmo_ros.brains.build import OmniSettings, build_session
 from minicpmo_ros.brains.session import OmniSession
-from minicpmo_ros.errors import ConfigError
+from minicpmo_ros.errors import ConfigError, InputError
 from minicpmo_ros.media.clock_speaker import ClockSpeaker
 from minicpmo_ros.media.playback import PlayQueue
 from minicpmo_ros.media.speaker import SpeakerConfig
@@ -29,9 +29,8 @@ from minicpmo_ros.messages import (
     VoiceActivity,
 )
 from minicpmo_ros.replay.bag import Bag, Record
-from minicpmo_ros.replay.drive import Output, ReplaySummary, live_through
+from minicpmo_ros.replay.drive import Output, ReplaySummary, Watch, drive, no_watch
 from minicpmo_ros.replay.progress import Progress, no_progress
-from minicpmo_ros.timeline.config import TimelineConfig
 from minicpmo_ros.topics import ALERT, DECISION, PLAYBACK, PLAYED, SPEECH, STATE, VOICE, Topic
 from minicpmo_ros.wire import Message
 
@@ -51,59 +50,62 @@ MakeSession = Callable[[Callable[[Message], None], Callable[[str, str], None]], 
 """Makes a session that hands its results to the first and its troubles to the second."""
 
 
-def reflex_session(
+def default_session(
     publish: Callable[[Message], None], report: Callable[[str, str], None]
 ) -> OmniSession:
-    """The session that the nodes make by default."""
+    """The session of the omni node's defaults, without wall times in its decisions."""
     return build_session(OmniSettings(publish_timings=False), publish, report=report)
 
 
 def replay_offline(
     bag: Bag,
     out: str | Path,
-    make_session: MakeSession = reflex_session,
+    make_session: MakeSession = default_session,
     *,
     copy_inputs: bool = True,
     overwrite: bool = False,
     progress: Progress = no_progress,
+    watch: Watch = no_watch,
 ) -> ReplaySummary:
-    """Replay a bag into a new one through a session of this process.
+    """Replay a bag into a new one through a session of this process. See `drive.drive`.
 
     Raises `InputError` where the bag holds neither sound nor pictures or out exists, `ConfigError`
     for a session that would write wall times into its decisions, and what the session raises when
     it is opened.
     """
-    stage = OfflineStage(make_session)
-    try:
-        summary = live_through(
-            bag, stage, out, copy_inputs=copy_inputs, overwrite=overwrite, progress=progress
-        )
-    finally:
-        stage.close()
-    summary.troubles = stage.troubles
-    return summary
+    return drive(
+        bag,
+        out,
+        lambda bag, pictures: OfflineStage(bag, make_session),
+        copy_inputs=copy_inputs,
+        overwrite=overwrite,
+        progress=progress,
+        watch=watch,
+    )
 
 
 class OfflineStage:
     """A session and a speaker that are nothing but computation. See `drive.Stage`.
 
-    troubles: how often the session reported each kind of problem.
+    What cannot be used of the inputs is counted in the bag's faults.
     """
 
-    def __init__(self, make_session: MakeSession) -> None:
+    def __init__(self, bag: Bag, make_session: MakeSession) -> None:
         self.troubles: Counter[str] = Counter()
+        self._bag = bag
+        self._now_ns = 0
+        self._outputs: list[Output] = []
+        self._queue = PlayQueue()
+        self._speaker = ClockSpeaker(SpeakerConfig(sink="clock"), self._queue)
         self.session = make_session(self._publish, self._trouble)
         if self.session.config.timings:
             raise ConfigError("a replay cannot repeat wall times: make the session without timings")
         self.session.open()
-        self._queue = PlayQueue()
-        self._speaker = ClockSpeaker(SpeakerConfig(sink="clock"), self._queue)
-        self._outputs: list[Output] = []
-        self._now_ns = 0
 
-    @property
-    def timeline(self) -> TimelineConfig:
-        return self.session.timeline.config
+    @classmethod
+    def for_bag(cls, bag: Bag, pictures: Topic | None) -> OfflineStage:
+        """The stage with the default session."""
+        return cls(bag, default_session)
 
     def start(self, now_ns: int) -> list[Output]:
         self._now_ns = now_ns
@@ -112,26 +114,39 @@ class OfflineStage:
         return self._collect()
 
     def step(self, now_ns: int, record: Record | None = None) -> list[Output]:
+        """Time goes on to now_ns for speaker and session; then the message comes."""
         if now_ns != self._now_ns:
             self._now_ns = now_ns
             self._play()
             self.session.clock(now_ns)
         if record is not None:
-            message = record.message()
-            if isinstance(message, AudioChunk):
-                self.session.audio(message, now_ns)
-            elif isinstance(message, Picture):
-                self.session.picture(message, now_ns)
+            try:
+                self._take(record)
+            except InputError as error:
+                self._bag.count_fault(record.topic, str(error))
         return self._collect()
 
-    def stop(self) -> list[Output]:
-        self.session.stop(self._now_ns)
+    @property
+    def speaking(self) -> bool:
+        """Speech still sounds or waits."""
+        return not self._queue.idle
+
+    def stop(self, now_ns: int) -> list[Output]:
+        self._now_ns = now_ns
+        self.session.stop(now_ns)
         self._play()
         return self._collect()
 
     def close(self) -> None:
         self._speaker.close()
         self.session.close()
+
+    def _take(self, record: Record) -> None:
+        message = record.message()
+        if isinstance(message, AudioChunk):
+            self.session.audio(message, self._now_ns)
+        elif isinstance(message, Picture):
+            self.session.picture(message, self._now_ns)
 
     def _play(self) -> None:
         self._speaker.advance(self._now_ns)
