@@ -18,7 +18,14 @@ import numpy as np
 
 from minicpmo_ros.errors import ConfigError, DeviceError, InputError
 from minicpmo_ros.media.played_reference import TOLERANCE_NS, PlayedReference
-from minicpmo_ros.messages import MIC_RATE_HZ, NS_PER_MS, NS_PER_S, SPEECH_RATE_HZ, AudioChunk
+from minicpmo_ros.messages import (
+    EMPTY_SAMPLES,
+    MIC_RATE_HZ,
+    NS_PER_MS,
+    NS_PER_S,
+    SPEECH_RATE_HZ,
+    AudioChunk,
+)
 
 MODES = ("off", "on", "device")
 FRAME_MS = 10
@@ -57,11 +64,11 @@ class EchoConfig:
 class EchoStats:
     """Counters for diagnostics, in ms of sound where the name says so.
 
-    reference_ms: sound that was used as reference. late_ms: played sound that came after the microphone
-    of its time was cleaned, and so was of no use. foreign_ms: played sound whose stamps belong to
-    another clock. gaps: jumps of the microphone's stamps. reduction_db: by how much the microphone
-    got quieter while the robot spoke, over its last second or so; less while a person speaks too;
-    NaN until it has spoken.
+    reference_ms: sound that was used as reference. late_ms: played sound that came after the
+    microphone of its time was cleaned, and so was of no use. foreign_ms: played sound whose stamps
+    belong to another clock. gaps: jumps of the microphone's stamps. reduction_db: by how much the
+    microphone got quieter while the robot spoke, over its last second or so; less while a person
+    speaks too; NaN until it has spoken.
     """
 
     reference_ms: float = 0.0
@@ -74,9 +81,9 @@ class EchoStats:
 class EchoCanceller:
     """Cleans a stream of microphone chunks; the same chunks in the same order give the same bytes.
 
-    Mono int16 at rate_hz (16, 32 or 48 kHz) in chunks of whole 10 ms, which is what WebRTC
-    works in: other lengths could only be served with a delay. Played chunks may have any length.
-    Not thread-safe: call it from one thread, or under one lock.
+    Mono int16 at rate_hz (16, 32 or 48 kHz). Chunks of both streams may have any length; WebRTC
+    works in 10 ms, so microphone chunks of whole 10 ms pass without waiting for one another. Not
+    thread-safe: call it from one thread, or under one lock.
 
     Where nothing is to be done (off or device, without noise suppression) chunks pass untouched.
     Otherwise the cleaned samples lie `delay_ns` later in their chunk than the captured ones.
@@ -96,13 +103,19 @@ class EchoCanceller:
         self._expected_ns: int | None = None
         self._read_index: int | None = None
         self._energy = [0.0, 0.0]
+        self._frame = rate_hz * FRAME_MS // 1000
+        self._uncleaned = self._ready = EMPTY_SAMPLES
         self._open()
 
     @property
     def delay_ns(self) -> int:
-        """By how much the cleaned sound is later than the captured sound under the same stamp."""
-        cancelling_ns = _CANCELLING_NS if self._cancels else 0
-        return cancelling_ns + (_SUPPRESSING_NS if self.config.noise_suppression else 0)
+        """By how much the cleaned sound is later than the captured sound under the same stamp.
+
+        It grows once by up to 10 ms when a chunk comes that is not of whole 10 ms.
+        """
+        delay_ns = (len(self._uncleaned) + len(self._ready)) * NS_PER_S // self.rate_hz
+        delay_ns += _CANCELLING_NS if self._cancels else 0
+        return delay_ns + (_SUPPRESSING_NS if self.config.noise_suppression else 0)
 
     @property
     def reference_end_ns(self) -> int | None:
@@ -119,6 +132,7 @@ class EchoCanceller:
         self._reference.clear()
         self._expected_ns = self._read_index = None
         self._energy = [0.0, 0.0]
+        self._uncleaned = self._ready = EMPTY_SAMPLES
         self._open()
 
     def played(self, chunk: AudioChunk) -> None:
@@ -144,32 +158,36 @@ class EchoCanceller:
         if not len(chunk.data):
             return chunk
         self._follow(chunk.stamp_ns)
-        frame = self.rate_hz * FRAME_MS // 1000
-        frames = len(chunk.data) // frame
-        captured = np.ascontiguousarray(chunk.data, dtype=np.int16).reshape(frames, frame)
+        captured = np.concatenate([self._uncleaned, chunk.data])
+        whole = len(captured) - len(captured) % self._frame
+        begin_ns = chunk.stamp_ns - len(self._uncleaned) * NS_PER_S // self.rate_hz
+        self._uncleaned = captured[whole:]
+        cleaned = self._clean_frames(captured[:whole].reshape(-1, self._frame), begin_ns)
+        missing = len(chunk.data) - len(self._ready) - len(cleaned)
+        silence = np.zeros(max(missing, 0), dtype=np.int16)
+        ready = np.concatenate([silence, self._ready, cleaned])
+        self._ready = ready[len(chunk.data) :]
+        self._expected_ns = chunk.end_ns
+        return replace(chunk, data=ready[: len(chunk.data)])
+
+    def _clean_frames(self, captured: np.ndarray, begin_ns: int) -> np.ndarray:
+        """Clean int16 [frames, 10 ms] captured from begin_ns on; int16 [samples]."""
         cleaned = np.empty_like(captured)
-        reference = self._next_reference(chunk, frames)
-        for k in range(frames):
+        reference = self._next_reference(begin_ns, len(captured))
+        for k in range(len(captured)):
             if reference is not None:
                 self._process(reference[k], self._reference.rate_hz, reverse=True)
             cleaned[k] = self._process(captured[k], self.rate_hz, reverse=False)
         if reference is not None:
             self._measure(reference, captured, cleaned)
-        self._expected_ns = chunk.stamp_ns + chunk.duration_ns
-        return replace(chunk, data=cleaned.reshape(-1))
+        return cleaned.reshape(-1)
 
     def _check_capture(self, chunk: AudioChunk) -> None:
         _check_samples("microphone", chunk)
-        frame = self.rate_hz * FRAME_MS // 1000
         if chunk.sample_rate != self.rate_hz or chunk.data.ndim != 1:
             raise InputError(
                 f"microphone chunk of {chunk.sample_rate} Hz with {chunk.channels} channels: "
                 f"the echo canceller was made for {self.rate_hz} Hz mono"
-            )
-        if len(chunk.data) % frame:
-            raise InputError(
-                f"microphone chunk of {len(chunk.data)} samples: the echo canceller needs whole "
-                f"{FRAME_MS} ms, a multiple of {frame} samples at {self.rate_hz} Hz"
             )
 
     def _follow(self, stamp_ns: int) -> None:
@@ -180,16 +198,16 @@ class EchoCanceller:
         if abs(step_ns) > TOLERANCE_NS:
             self.stats.gaps += 1
             self._read_index = None
+            self._uncleaned = EMPTY_SAMPLES
         if step_ns < -_NEW_CLOCK_NS:
             self._reference.clear()
 
-    def _next_reference(self, chunk: AudioChunk, frames: int) -> np.ndarray | None:
-        """What was played during a microphone chunk: int16 [frames, samples of 10 ms]."""
+    def _next_reference(self, begin_ns: int, frames: int) -> np.ndarray | None:
+        """What was played from begin_ns on: int16 [frames, samples of 10 ms]."""
         if not self._cancels:
             return None
         samples = self._reference.rate_hz * FRAME_MS // 1000
-        begin_ns = chunk.stamp_ns - self._delay_ns
-        index = self._reference.index(begin_ns)
+        index = self._reference.index(begin_ns - self._delay_ns)
         if self._read_index is not None:
             # While the robot speaks the reference must not skip with every scattered stamp, and
             # while it is silent nobody hears the grid follow the drift between two devices.
