@@ -41,7 +41,10 @@ class SpeechSegmenter:
         self._pausing = False
         self._last: SpeechWindow | None = None
         # The start that is not sure yet: its time, and how much speech has come together since.
-@@ reset(self) -> None:
+        self._onset_ns: int | None = None
+        self._speech_ns = 0
+
+    def reset(self) -> None:
         """Forget everything but the number of the last stretch."""
         self.speaking_since_ns = None
         self.voiced_until_ns = 0
