@@ -41,6 +41,7 @@ def bag_from_media(
     *,
     rate_hz: float = 10.0,
     max_side: int = 1280,
+    tail_s: float = 2.0,
     start_ns: int = START_NS,
     overwrite: bool = False,
     progress: Progress = no_progress,
@@ -49,22 +50,28 @@ def bag_from_media(
 
     Pictures are JPEG on image_raw/compressed, scaled down to max_side pixels and stamped with their
     time in the file; a slower film keeps its own rate. Sound is cut into chunks of 100 ms on
-    audio/mic, recorded, as from a microphone, when the last sample is in. Raises `InputError` for
-    a file that holds nothing to write, or where out exists; `ConfigError` for an absurd rate.
+    audio/mic, recorded, as from a microphone, when the last sample is in; tail_s of silence follow,
+    or the last words of the file would have no end that a robot could answer. Raises `InputError`
+    for a file that holds nothing to write, or where out exists; `ConfigError` for an absurd rate.
     """
     if not (math.isfinite(rate_hz) and 0.01 <= rate_hz <= 1000):
         raise ConfigError(f"rate_hz is {rate_hz}: must be 0.01 to 1000 pictures a second")
     if max_side < 16:
         raise ConfigError(f"max_side is {max_side}: must be at least 16 pixels")
+    if not 0 <= tail_s <= 60:
+        raise ConfigError(f"tail_s is {tail_s}: must be 0 to 60 s of silence")
     path = Path(path)
     media = open_media(path)
     try:
         with BagWriter(out, overwrite=overwrite) as bag:
-            _copy(media, bag, rate_hz, max_side, start_ns, progress)
+            chunker = _Chunker(start_ns)
+            _copy(media, bag, chunker, rate_hz, max_side, progress)
+            chunks = bag.counts.get(MIC.name, 0)
+            if chunks:
+                _write_all(bag, chunker.silence(math.ceil(tail_s * MIC_RATE_HZ / CHUNK)))
     finally:
         media.close()
     pictures = bag.counts.get(IMAGE_COMPRESSED.name, 0)
-    chunks = bag.counts.get(MIC.name, 0)
     if not (pictures or chunks):
         shutil.rmtree(bag.path)
         raise InputError(f"{path} could not be decoded: not one picture or sample came out of it")
@@ -81,19 +88,18 @@ def bag_from_media(
 def _copy(
     media: MediaFile,
     bag: BagWriter,
+    chunker: _Chunker,
     rate_hz: float,
     max_side: int,
-    start_ns: int,
     progress: Progress,
 ) -> None:
-    chunker = _Chunker(start_ns)
     due_s = -math.inf
     for event in media.events():
         progress(event.at_s)
         if isinstance(event, Sound):
             _write_all(bag, chunker.add(event))
         elif event.at_s >= due_s - 1e-6:
-            _write_picture(bag, event, max_side, start_ns)
+            _write_picture(bag, event, max_side, chunker.start_ns)
             # The next one is due a period after this one was: late frames do not add up.
             first = due_s == -math.inf
             due_s = (event.at_s if first else max(due_s, event.at_s - 1 / rate_hz)) + 1 / rate_hz
@@ -115,7 +121,7 @@ class _Chunker:
     """Cuts sound into chunks of 100 ms; where the file has a gap, a new row of chunks begins."""
 
     def __init__(self, start_ns: int) -> None:
-        self._start_ns = start_ns
+        self.start_ns = start_ns
         self._sequence = 0
         self._held: list[np.ndarray] = []
         self._held_samples = 0
@@ -123,7 +129,7 @@ class _Chunker:
         self._written = 0
 
     def add(self, sound: Sound) -> Iterator[AudioChunk]:
-        at_ns = self._start_ns + round(sound.at_s * NS_PER_S)
+        at_ns = self.start_ns + round(sound.at_s * NS_PER_S)
         if abs(at_ns - self._at_ns(self._held_samples)) > NS_PER_S // MIC_RATE_HZ:
             yield from self.flush()
             self._first_ns, self._written = at_ns, 0
@@ -140,6 +146,10 @@ class _Chunker:
             rest = np.concatenate([*self._held, np.zeros(CHUNK - self._held_samples, np.int16)])
             self._held, self._held_samples = [], 0
             yield self._chunk(rest)
+
+    def silence(self, chunks: int) -> Iterator[AudioChunk]:
+        for _ in range(chunks):
+            yield self._chunk(np.zeros(CHUNK, np.int16))
 
     def _chunk(self, data: np.ndarray) -> AudioChunk:
         chunk = AudioChunk(self._at_ns(0), data, MIC_RATE_HZ, self._sequence)

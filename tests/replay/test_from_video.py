@@ -14,8 +14,14 @@ import soundfile
 from minicpmo_ros import topics as t
 from minicpmo_ros.errors import ConfigError, InputError
 from minicpmo_ros.messages import MIC_RATE_HZ, NS_PER_S, AudioChunk, Picture
+from minicpmo_ros.replay import from_video
 from minicpmo_ros.replay.bag import open_bag
-from minicpmo_ros.replay.from_video import START_NS, MediaSummary, bag_from_media
+from minicpmo_ros.replay.from_video import START_NS, MediaSummary
+
+
+def bag_from_media(path: Path, out: Path, tail_s: float = 0.0, **options: float) -> MediaSummary:
+    """Without the silence that follows by default."""
+    return from_video.bag_from_media(path, out, tail_s=tail_s, **options)  # type: ignore[arg-type]
 
 
 def tone(seconds: float, rate_hz: int, hz: float = 440.0) -> np.ndarray:
@@ -66,8 +72,7 @@ def burst_s(samples: np.ndarray) -> tuple[float, float]:
 
 def pictures_of(bag: Path) -> list[Picture]:
     with open_bag(bag) as opened:
-        found = [p for _, _, p in opened.messages([t.IMAGE_COMPRESSED]) if isinstance(p, Picture)]
-    return found
+        return [p for _, _, p in opened.messages([t.IMAGE_COMPRESSED]) if isinstance(p, Picture)]
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 24_000, 44_100, 48_000])
@@ -96,6 +101,15 @@ def test_a_chunk_is_recorded_when_its_last_sample_is_in(tmp_path: Path) -> None:
     with open_bag(bag_from_media(tmp_path / "a.wav", tmp_path / "bag").bag) as bag:
         times = [log_ns - START_NS for _, log_ns, _ in bag.messages()]
     assert times == [(i + 1) * NS_PER_S // 10 for i in range(10)]
+
+
+def test_silence_follows_so_that_the_last_words_have_an_end(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(1.0, 16_000), 16_000)
+    made = from_video.bag_from_media(tmp_path / "a.wav", tmp_path / "bag")
+    _, samples = sound_of(made.bag)
+    assert made.sound_s == 1.0
+    assert len(samples) == 3 * MIC_RATE_HZ
+    assert not samples[MIC_RATE_HZ:].any()
 
 
 def test_not_a_number_in_a_sound_file_is_silence(tmp_path: Path) -> None:
