@@ -25,7 +25,7 @@ class TimelineConfig:
     """Settings of a `Timeline`; raises `ConfigError` where one is out of `RANGES`.
 
     unit_ms: length of a unit. rate_hz: sampling rate of its sound.
-    late_ms: how long after its end a unit waits for sound that is on its way.
+    late_ms: how long after its capture sound may be on its way; so long a unit waits after its end.
     pictures_per_unit: a unit takes the newest so many pictures.
     jitter_ms: a chunk's stamp may be off by so much; more is a gap or an overlap.
     lost_ms: a microphone or camera that gives nothing for so long is lost.

@@ -14,7 +14,7 @@ def _order(picture: Picture) -> tuple[int, str]:
 
 
 class PictureTrack:
-    """Keeps the newest `pictures_per_unit` of every unit [origin + k, origin + k + 1) still open."""
+    """Keeps the newest `pictures_per_unit` of each unit [origin + k, origin + k + 1) still open."""
 
     def __init__(self, config: TimelineConfig, stats: TimelineStats, origin_ns: int) -> None:
         self._most = config.pictures_per_unit

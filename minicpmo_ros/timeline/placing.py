@@ -34,7 +34,7 @@ def ceiling(numerator: int, denominator: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Samples without a break: number m was captured at head_ns + m / rate_hz, and lies at base + m."""
+    """Samples without a break: number m, captured at head_ns + m / rate_hz, lies at base + m."""
 
     head_ns: int
     base: int
@@ -44,7 +44,7 @@ class Line:
         return self.head_ns + nearest(number * NS_PER_S, self.rate_hz)
 
     def number_at(self, stamp_ns: int) -> int | None:
-        """The sample captured at stamp_ns, None where a nanosecond of rounding does not explain it."""
+        """The sample captured at stamp_ns, to a nanosecond of rounding; None if there is none."""
         elapsed = (stamp_ns - self.head_ns) * self.rate_hz
         number = nearest(elapsed, NS_PER_S)
         return number if abs(elapsed - number * NS_PER_S) <= self.rate_hz else None
@@ -91,8 +91,8 @@ def place(
     """Place sound behind the chunk that comes before it in the order of stamps.
 
     border: samples below it belong to closed units. is_echo(n): whether the first n samples of
-    sound are the very ones that were placed last, which tells a chunk that came twice from one whose
-    stamp is merely early.
+    sound are the very ones that were placed last, which tells a chunk that came twice from one
+    whose stamp is merely early.
     """
     rate, size = sound.rate_hz, len(sound.data)
     by_stamp = nearest((sound.stamp_ns - origin_ns) * rate, NS_PER_S)
@@ -112,44 +112,43 @@ def place(
     behind = -nearest(ahead_ns * rate, NS_PER_S)  # samples that are there already, by the stamps
 
     if behind >= size:
-        return _cut(sound, old, after.count, end - behind, stop, border, repeats=True)
+        late, overlap = _cuts(end - behind, size, stop, border)
+        first = end - behind + size
+        return Placed(sound, old, after.count, first, after.stop, late, overlap, True, False)
+    drift_ns = sound.stamp_ns - origin_ns - nearest(end * NS_PER_S, rate)
+    backwards = sound.stamp_ns < after.sound.stamp_ns
+    lost = sound.sequence > after.sound.sequence + 1
     overlaps = behind > 0 and (
-        -ahead_ns > jitter_ns
-        or sound.stamp_ns < after.sound.stamp_ns
-        or (number is not None and is_echo(behind))
+        drift_ns < -jitter_ns or backwards or (number is not None and is_echo(behind))
     )
-    follows = sound.sequence == after.sound.sequence + 1
-    misses = behind < 0 and (
-        ahead_ns > jitter_ns or sound.sequence > after.sound.sequence + 1
-    )
+    misses = behind < 0 and (drift_ns > jitter_ns or lost)
     if number is not None and (overlaps or misses or behind == 0):
         start = end - behind
         return _cut(sound, old, number + size, start, stop, border, hole=start > stop)
 
-    start = end - behind if overlaps or misses else end
-    drift_ns = sound.stamp_ns - origin_ns - nearest(start * NS_PER_S, rate)
-    if ahead_ns > jitter_ns or abs(drift_ns) > jitter_ns:
+    start = end
+    if abs(drift_ns) > jitter_ns or backwards:
         start = by_stamp
-    # A whole number of samples missing may be a chunk on its way, though its number does not tell.
-    awaited = number is not None and behind < 0 and not follows
+    elif lost:
+        start = max(end, by_stamp)
+    # A whole number of samples missing may be a chunk on its way, unless the numbers follow.
+    awaited = number is not None and behind < 0 and sound.sequence != after.sound.sequence + 1
     line = Line(sound.stamp_ns, start, rate)
     return _cut(sound, line, size, start, stop, border, hole=start > stop or awaited)
 
 
 def _cut(
-    sound: Sound,
-    line: Line,
-    count: int,
-    start: int,
-    stop: int,
-    border: int,
-    repeats: bool = False,
-    hole: bool = False,
+    sound: Sound, line: Line, count: int, start: int, stop: int, border: int, hole: bool
 ) -> Placed:
     """sound with its first sample at start, cut where there is sound already or a closed unit."""
     size = len(sound.data)
+    late, overlap = _cuts(start, size, stop, border)
+    first, stop = start + late + overlap, max(stop, start + size)
+    return Placed(sound, line, count, first, stop, late, overlap, False, hole)
+
+
+def _cuts(start: int, size: int, stop: int, border: int) -> tuple[int, int]:
+    """Of size samples from start on, how many lie below border, and how many more below stop."""
     late = min(max(border - start, 0), size)
     cut = min(max(max(stop, border) - start, 0), size)
-    return Placed(
-        sound, line, count, start + cut, max(stop, start + size), late, cut - late, repeats, hole
-    )
+    return late, cut - late

@@ -3,8 +3,8 @@ cutting into chunks nor their arrival can be heard in the outcome.
 
 A unit closes the moment its sound is there, but a resampling filter wants to see some milliseconds
 beyond. Those are predicted: a model of the last samples (Burg, 1967: linear prediction without a
-window, always stable) is run on past the end. For voices and tones the error this leaves in the last
-millisecond is far below the sound; reflecting the samples instead clicks once a second.
+window, always stable) is run on past the end. For voices and tones the error this leaves in the
+last millisecond is far below the sound; reflecting the samples instead clicks once a second.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def check_sound(chunk: AudioChunk) -> None:
         raise InputError(f"sample rate {rate!r} is no whole number of Hz")
     if not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
         raise InputError(
-            f"sample rate {rate} Hz is out of range; {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz is right"
+            f"sample rate {rate} Hz is out of range; {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} is right"
         )
     data = chunk.data
     if not isinstance(data, np.ndarray):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 class Samples(Counter[int]):
-    """Samples counted apart for each sampling rate (Hz), so that sums stay exact in whole numbers."""
+    """Samples counted apart for each sampling rate (Hz), so that sums are exact whole numbers."""
 
     @property
     def count(self) -> int:
@@ -34,8 +34,8 @@ class TimelineStats:
     silence. resets: new origins after the first. skipped_ms: whole units never made because the
     clock leapt over them.
 
-    Pictures: received == used + late + dropped + rejected + pending (dropped: newer ones were taken,
-    the same one came twice, it was older than the first unit, or the timeline restarted).
+    Pictures: received == used + late + dropped + rejected + pending. dropped: newer ones were
+    taken, it came twice, it was older than the first unit, or the timeline restarted.
     """
 
     chunks: int = 0

@@ -25,12 +25,15 @@ MOST_EVENTS = 256
 class Timeline:
     """Cuts streams into units. All times are ns of ROS time; one thread at a time.
 
-    A unit [start, end) closes when sound covers it without a hole, or when the clock is later than
-    its end by more than `late_ms`. The first begins at start_ns or, where none is given, at the first
+    A unit [start, end) closes when sound covers it without a hole, or when the clock is later by
+    more than `late_ms` than its end, or than the end of the chunk that should span it (a
+    microphone's chunks come whole, and need not end where units do). What comes then is late.
+
+    The first unit begins at start_ns or, where none is given, at the first
     sound; without sound for `start_wait_ms`, at the first picture or reading of the clock.
 
-    events: what the caller should report, newest last, as (kind, text); kinds are gap, late, overlap,
-    skip, restart, microphone, camera, clock. The caller takes them out; at most 256 are kept.
+    events: what the caller should report, newest last, as (kind, text); kinds are gap, late,
+    overlap, skip, restart, microphone, camera. The caller takes them out; at most 256 are kept.
     """
 
     def __init__(self, config: TimelineConfig, start_ns: int | None = None) -> None:
@@ -71,7 +74,7 @@ class Timeline:
         return units
 
     def add_picture(self, picture: Picture, now_ns: int) -> list[Unit]:
-        """Take a picture that arrived at now_ns; the units that closed. Bad stamps: `InputError`."""
+        """Take a picture that arrived at now_ns; the units that closed. Bad stamp: `InputError`."""
         try:
             self._check_stamp("picture", picture.stamp_ns, picture.stamp_ns, now_ns)
         except InputError:
@@ -90,7 +93,7 @@ class Timeline:
         return units
 
     def advance(self, now_ns: int) -> list[Unit]:
-        """It is now now_ns; the units that closed, in order. At 0 (no simulated time yet) it waits."""
+        """It is now now_ns; the units that closed. At 0 (no simulated time yet) it waits."""
         if now_ns <= 0:
             return []
         if now_ns < self._now_ns - self._future_ns:
@@ -146,7 +149,7 @@ class Timeline:
         self._pictures.move_origin(start_ns)
 
     def _begins_earlier(self, chunk: AudioChunk, now_ns: int) -> bool:
-        """Whether this chunk, still in time, comes before the one that the first unit began with."""
+        """Whether this chunk, still in time, comes before the one the first unit began with."""
         return (
             self._start_moves
             and self._start_ns is not None
@@ -166,18 +169,27 @@ class Timeline:
             if self._now_ns - self._first_ns <= self.config.start_wait_ms * NS_PER_MS:
                 return units
             self._start(self._first_ns, by_sound=False)
-        while (overdue_ns := self._now_ns - self._end_ns() - self._late_ns) > 0:
+        while (overdue_ns := self._overdue_ns()) > 0:
             if overdue_ns > self._jump_ns and not self._holds_data():
                 self._skip(-(-overdue_ns // self.config.unit_ns))
                 break
             units.append(self._close())
         return units
 
+    def _overdue_ns(self) -> int:
+        """By how much the open unit has waited too long, 0 or less if it has not."""
+        end_ns = self._end_ns()
+        overdue_ns = self._now_ns - end_ns - self._late_ns
+        if overdue_ns > 0:
+            due_ns = min(self._sound.due_ns(), end_ns + self.config.unit_ns)
+            overdue_ns -= max(due_ns - end_ns, 0)
+        return overdue_ns
+
     def _holds_data(self) -> bool:
         return self._sound.waiting() or self._pictures.waiting(self._number)
 
     def _skip(self, count: int) -> None:
-        """Leave out units of which nothing came while the clock leapt; the next is in time again."""
+        """Leave out units of which nothing came while the clock leapt."""
         skipped_ms = count * self.config.unit_ms
         self.stats.skipped_ms += skipped_ms
         self.events.append(
@@ -220,12 +232,8 @@ class Timeline:
         self.stats.gaps += gaps
         self._in_gap = bool(unit.filled) and unit.filled[-1][1] == len(unit.samples)
         if gaps:
-            self.events.append(
-                (
-                    "gap",
-                    f"unit {unit.index}: {unit.filled_ms:.1f} ms without sound, filled with silence",
-                )
-            )
+            text = f"{unit.filled_ms:.1f} ms without sound, filled with silence"
+            self.events.append(("gap", f"unit {unit.index}: {text}"))
 
     def _report_losses(self, index: int) -> None:
         late, overlap = self.stats.late.ms, self.stats.overlap.ms
@@ -272,6 +280,6 @@ class Timeline:
         if end_ns < now_ns - self._jump_ns:
             raise InputError(
                 f"{what} is stamped {(now_ns - stamp_ns) / NS_PER_S:.3f} s ago (at most "
-                f"{self.config.jump_ms} ms is right); do its machine and this one share a clock, and "
-                "does a recording play with use_sim_time?"
+                f"{self.config.jump_ms} ms is right); do its machine and this one share a clock, "
+                "and does a recording play with use_sim_time?"
             )

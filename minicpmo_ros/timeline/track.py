@@ -1,4 +1,4 @@
-"""The sound track: chunks in the order of their stamps, assembled into the sound of one unit at a time."""
+"""The sound track: chunks in the order of their stamps become the sound of one unit at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from minicpmo_ros.timeline.stats import TimelineStats
 
 @dataclass(frozen=True, eq=False)
 class UnitSound:
-    """The sound of a unit. samples: int16 [unit_samples]; filled: ranges of silence for want of sound."""
+    """The sound of a unit. samples: int16 [unit_samples]; filled: ranges without sound."""
 
     samples: np.ndarray
     filled: tuple[tuple[int, int], ...]
@@ -42,9 +42,9 @@ class SoundTrack:
     """Sound since one origin. Unit k covers [origin + k, origin + k + 1) units; one is open.
 
     Chunks are kept in the order of their stamps, each placed behind the one before it. What arrives
-    out of order is put where it belongs and what follows is placed anew, until the unit closes: from
-    then on a chunk stays where it is. Of closed units only as much is kept as the next one needs to
-    go on from: the resampler's context, and the samples by which a repeated chunk is recognised.
+    out of order is put where it belongs and what follows is placed anew, until the unit closes:
+    from then on a chunk stays where it is. Of closed units only as much is kept as the next one
+    needs to go on from: the resampler's context, and the samples that a repeated chunk is known by.
     """
 
     def __init__(self, config: TimelineConfig, stats: TimelineStats, origin_ns: int) -> None:
@@ -82,9 +82,20 @@ class SoundTrack:
             self._extend_reach(placed)
 
     def complete(self) -> bool:
-        """Whether sound covers the open unit to its end, and nothing before that may be on its way."""
+        """Whether sound covers the open unit to its end, and none of it may still be on its way."""
         reach = self._reach
         return reach is not None and reach.stop >= self._border(self._unit + 1, reach.line.rate_hz)
+
+    def due_ns(self) -> int:
+        """When the chunk that should reach the open unit's end was captured, as far as the last one
+        tells: chunks come whole, so one that spans the end cannot come sooner. 0 if none is due."""
+        if not self._placed:
+            return 0
+        last = self._placed[-1]
+        rate = last.sound.rate_hz
+        if last.stop >= self._border(self._unit + 1, last.line.rate_hz):
+            return 0
+        return last.line.stamp_of(last.count) + nearest(len(last.sound.data) * NS_PER_S, rate)
 
     def waiting(self) -> bool:
         """Whether sound is held for the open unit or a later one."""
@@ -185,7 +196,7 @@ class SoundTrack:
             self._extend_reach(placed)
 
     def _stretches(self) -> tuple[list[_Stretch], bool]:
-        """What the open unit holds, with context from before it; and whether any of it was muted."""
+        """What the open unit holds, with context before it; and whether any of it was muted."""
         stretches: list[_Stretch] = []
         muted = False
         for placed in self._placed:
@@ -207,7 +218,7 @@ class SoundTrack:
         return stretches, muted
 
     def _render(self, stretch: _Stretch, samples: np.ndarray, reached: int) -> tuple[int, int]:
-        """Write a stretch into the unit's samples, not before reached; where it starts and stops."""
+        """Write a stretch into the unit, not before reached; where it starts and stops there."""
         rate, to = stretch.rate_hz, self._config.rate_hz
         begin = self._unit * len(samples)
         start = ceiling(stretch.first * to, rate) - begin

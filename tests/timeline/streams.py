@@ -1,4 +1,4 @@
-"""Streams for the timeline's tests: samples, how they are cut into chunks, and when those arrive."""
+"""Streams for the timeline's tests: samples, their cutting into chunks, and when those arrive."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicpmo_ros.messages import NS_PER_MS, NS_PER_S, AudioChunk
+from minicpmo_ros.messages import NS_PER_MS, NS_PER_S, AudioChunk, Picture
 from minicpmo_ros.timeline.timeline import Timeline
 from minicpmo_ros.timeline.unit import Unit
 
 T0 = 1_700_000_000 * NS_PER_S + 123_456_789
-LATE_NS = 80 * NS_PER_MS
+PIXEL = np.zeros((1, 1, 3), np.uint8)
 
 
 def ms(value: float) -> int:
@@ -22,8 +22,8 @@ def ms(value: float) -> int:
 
 def noise(count: int, seed: int = 0) -> np.ndarray:
     """int16 [count], none of them zero, so that silence is recognised."""
-    values = np.random.default_rng(seed).integers(1, 30_000, count)
-    return (values * np.random.default_rng(seed + 1).choice([-1, 1], count)).astype(np.int16)
+    random = np.random.default_rng(seed)
+    return (random.integers(1, 30_000, count) * random.choice([-1, 1], count)).astype(np.int16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +50,10 @@ class Stream:
 
 @dataclass(frozen=True, eq=False)
 class Arrival:
-    """A chunk and the time at which it arrives."""
+    """A chunk or a picture, and the time at which it arrives."""
 
     now_ns: int
-    chunk: AudioChunk
+    what: AudioChunk | Picture
 
 
 def prompt(chunks: Iterable[AudioChunk]) -> list[Arrival]:
@@ -61,13 +61,22 @@ def prompt(chunks: Iterable[AudioChunk]) -> list[Arrival]:
     return [Arrival(chunk.end_ns, chunk) for chunk in chunks]
 
 
-def play(timeline: Timeline, arrivals: Iterable[Arrival], until_ns: int | None = None) -> list[Unit]:
+def picture(stamp_ns: int, frame_id: str = "") -> Picture:
+    return Picture.of(stamp_ns, PIXEL, frame_id)
+
+
+def play(
+    timeline: Timeline, arrivals: Iterable[Arrival], until_ns: int | None = None
+) -> list[Unit]:
     """The units that come of these arrivals, in the order of time."""
     units: list[Unit] = []
-    now_ns = 0
+    now_ns = T0
     for arrival in sorted(arrivals, key=lambda a: a.now_ns):
         now_ns = arrival.now_ns
-        units += timeline.add_audio(arrival.chunk, now_ns)
+        if isinstance(arrival.what, AudioChunk):
+            units += timeline.add_audio(arrival.what, now_ns)
+        else:
+            units += timeline.add_picture(arrival.what, now_ns)
     if until_ns is not None:
         while now_ns < until_ns:
             now_ns = min(now_ns + ms(500), until_ns)
@@ -75,28 +84,33 @@ def play(timeline: Timeline, arrivals: Iterable[Arrival], until_ns: int | None =
     return units
 
 
-def same(units: list[Unit], others: list[Unit]) -> bool:
-    """Whether two timelines gave the same units, to the last bit."""
-    return [_content(unit) for unit in units] == [_content(unit) for unit in others]
+def sound_of(units: list[Unit]) -> np.ndarray:
+    """The sound of all units, int16 [samples]."""
+    return np.concatenate([unit.samples for unit in units])
 
 
-def _content(unit: Unit) -> tuple[object, ...]:
-    return (
-        unit.index,
-        unit.start_ns,
-        unit.end_ns,
-        unit.samples.tobytes(),
-        unit.filled,
-        unit.muted,
-        tuple((p.stamp_ns, p.frame_id) for p in unit.pictures),
-    )
+def contents(units: list[Unit]) -> list[tuple[object, ...]]:
+    """Everything in the units, comparable to the last bit."""
+    return [
+        (
+            unit.index,
+            unit.start_ns,
+            unit.end_ns,
+            unit.samples.tobytes(),
+            unit.filled,
+            unit.muted,
+            tuple((p.stamp_ns, p.frame_id) for p in unit.pictures),
+        )
+        for unit in units
+    ]
 
 
 def counts_add_up(timeline: Timeline) -> None:
     """Every sample and picture that came is accounted for, and every sample of every unit."""
     s = timeline.stats
     assert s.received == s.used + s.late + s.overlap + s.rejected + s.dropped + s.pending
-    assert all(n >= 0 for c in (s.used, s.late, s.overlap, s.dropped, s.pending) for n in c.values())
+    for samples in (s.used, s.late, s.overlap, s.rejected, s.dropped, s.pending):
+        assert all(count >= 0 for count in samples.values())
     assert s.heard + s.filled == s.units * timeline.config.unit_samples
     assert s.pictures_received == (
         s.pictures_used
