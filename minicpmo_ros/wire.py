@@ -41,7 +41,7 @@ MAX_SIDE = 2048
 class Types(Protocol):
     """Makes ROS messages: rclpy's or rosbags'."""
 
-    def new(self, name: str, **fields: Any) -> Any:
+    def new(self, name: str, /, **fields: Any) -> Any:
         """A message of the type, e.g. "std_msgs/msg/Header"."""
 
     def int16(self, samples: np.ndarray) -> Any:

@@ -44,7 +44,7 @@ class OmniNode(StackNode):
         self.session: OmniSession | None = None
         self._requests: Requests | None = None
         self._made: list[Any] = []
-        self._subscriptions: list[Any] = []
+        self._listening: list[Any] = []
         self._stop_clock: Any = None
         self._audio_hop = Latency()
         self._picture_hop = Latency()
@@ -74,21 +74,21 @@ class OmniNode(StackNode):
         assert self.session is not None
         self.session.start(self.now_ns())
         self._stop_clock = self.every(CLOCK_S, self._on_clock)
-        self._subscriptions = [
+        self._listening = [
             self.listen(topics.MIC, self._on_audio),
             self.listen(topics.PLAYBACK, self._on_playback),
         ]
         transport = self.value("image_transport")
         if transport == "raw":
-            self._subscriptions.append(self.listen(topics.IMAGE, self._on_image))
+            self._listening.append(self.listen(topics.IMAGE, self._on_image))
         elif transport == "compressed":
-            self._subscriptions.append(self.listen(topics.IMAGE_COMPRESSED, self._on_compressed))
+            self._listening.append(self.listen(topics.IMAGE_COMPRESSED, self._on_compressed))
 
     def deactivate(self) -> None:
         assert self.session is not None
-        for subscription in self._subscriptions:
+        for subscription in self._listening:
             self.destroy_subscription(subscription)
-        self._subscriptions = []
+        self._listening = []
         self._stop_clock()
         self.session.stop(self.now_ns())
 

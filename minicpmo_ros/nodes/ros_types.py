@@ -24,7 +24,7 @@ def message_class(name: str) -> Any:
 class RosTypes:
     """`minicpmo_ros.wire.Types` for rclpy."""
 
-    def new(self, name: str, **fields: Any) -> Any:
+    def new(self, name: str, /, **fields: Any) -> Any:
         return message_class(name)(**fields)
 
     def int16(self, samples: np.ndarray) -> array:

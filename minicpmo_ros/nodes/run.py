@@ -18,17 +18,24 @@ from minicpmo_ros.nodes.base import SUCCESS, StackNode
 START_S = 0.3
 
 
-def run_nodes(kinds: Sequence[Callable[[], StackNode]], args: list[str] | None = None) -> None:
+def run_nodes(
+    kinds: Sequence[Callable[[], StackNode]],
+    args: list[str] | None = None,
+    beside: Sequence[Callable[[], Any]] = (),
+) -> None:
     """Make, start and spin the nodes; stop sound, free devices and leave nothing on the way out.
 
-    The parameter autostart (default true) of each node configures and activates it; one that fails
+    beside: plain nodes without a lifecycle, spun on the same thread. The parameter autostart (default true) of each node configures and activates it; one that fails
     says why and stays unconfigured while the others run.
     """
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     stop = _StopOnSignal()
     executor = SingleThreadedExecutor()
     nodes = [kind() for kind in kinds]
+    others = [kind() for kind in beside]
     try:
+        for other in others:
+            executor.add_node(other)
         for node in nodes:
             executor.add_node(node)
             start_later(node)
@@ -41,9 +48,10 @@ def run_nodes(kinds: Sequence[Callable[[], StackNode]], args: list[str] | None =
             _quietly(node.trigger_shutdown)
             executor.remove_node(node)
             _quietly(node.destroy_node)
+        for other in others:
+            _quietly(other.destroy_node)
         executor.shutdown()
         rclpy.try_shutdown()
-    sys.exit(0)
 
 
 def start_later(node: StackNode) -> None:

@@ -20,7 +20,7 @@ class SpeakerNode(StackNode):
         super().__init__("speaker", **options)
         self.queue = PlayQueue()
         self._speaker: Any = None
-        self._subscriptions: list[Any] = []
+        self._listening: list[Any] = []
         self._stop_clock: Any = None
         self._epoch = 0
         self._stale = 0
@@ -42,7 +42,7 @@ class SpeakerNode(StackNode):
         self.advertise(topics.PLAYED)
 
     def activate(self) -> None:
-        self._subscriptions = [
+        self._listening = [
             self.listen(topics.SPEECH, self._on_speech),
             self.listen(topics.STATE, self._on_state),
         ]
@@ -52,9 +52,9 @@ class SpeakerNode(StackNode):
         # Silence first: what is queued must not sound after this.
         self._epoch += 1
         self.queue.interrupt(self._epoch)
-        for subscription in self._subscriptions:
+        for subscription in self._listening:
             self.destroy_subscription(subscription)
-        self._subscriptions = []
+        self._listening = []
         self._stop_clock()
         self._report()
 

@@ -72,7 +72,7 @@ class BagTypes:
     def __init__(self) -> None:
         self._types = typestore().types
 
-    def new(self, name: str, **fields: Any) -> Any:
+    def new(self, name: str, /, **fields: Any) -> Any:
         """A message of the type, e.g. "std_msgs/msg/Header"."""
         return self._types[name](**fields)
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from typing import Any
 
 from minicpmo_ros import topics
@@ -22,7 +23,7 @@ from minicpmo_ros.replay.bag import Bag, Record
 from minicpmo_ros.replay.drive import Output
 from minicpmo_ros.topics import Topic
 
-PATIENCE_S = 60.0  # wall time for one message and all that follows from it
+PATIENCE_S = 15.0  # wall time for one message and all that follows from it
 OUTPUTS = topics.OUTPUTS
 
 
@@ -167,10 +168,19 @@ class RosStage:
     def _tell_time(self, now_ns: int) -> None:
         from builtin_interfaces.msg import Time
 
-        stamp = Time(sec=now_ns // NS_PER_S, nanosec=now_ns % NS_PER_S)
-        self._clock.publish(self._clock_type(clock=stamp))
+        clock = self._clock_type(
+            clock=Time(sec=now_ns // NS_PER_S, nanosec=now_ns % NS_PER_S)
+        )
         nodes = (self._omni, self._speaker)
-        self._wait(lambda: all(n.now_ns() == now_ns for n in nodes), "the nodes to get the time")
+        tries = count()
+
+        def told() -> bool:
+            # Found by discovery is not yet connected both ways: the first ones can be lost.
+            if next(tries) % 100 == 0:
+                self._clock.publish(clock)
+            return all(node.now_ns() == now_ns for node in nodes)
+
+        self._wait(told, "the nodes to get the time")
         self._settle()
 
     def _settle(self) -> None:

@@ -1,0 +1,142 @@
+"""What the commands do with recordings: replay, report, import; each says what it made."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from minicpmo_ros.brains.build import OmniSettings, build_session
+from minicpmo_ros.brains.session import OmniSession
+from minicpmo_ros.messages import Picture
+from minicpmo_ros.replay.bag import Bag, open_bag
+from minicpmo_ros.replay.drive import ReplaySummary, Watch, no_watch
+from minicpmo_ros.replay.progress import progress_bar
+from minicpmo_ros.wire import Message
+
+console = Console(soft_wrap=True, highlight=False)
+
+
+def replay_bag(bag: Path, out: Path, ros: bool, inputs: bool, overwrite: bool) -> None:
+    with open_bag(bag) as opened, progress_bar("replay", opened.duration_s) as progress:
+        summary = replay(
+            opened, out, ros=ros, copy_inputs=inputs, overwrite=overwrite, progress=progress
+        )
+    print_summary(summary)
+
+
+def replay(
+    bag: Bag,
+    out: Path,
+    *,
+    ros: bool,
+    copy_inputs: bool = True,
+    overwrite: bool = False,
+    progress: Callable[[float], None],
+    watch: Watch = no_watch,
+) -> ReplaySummary:
+    """One replay of an open bag, with real nodes or without ROS; both write the same bytes."""
+    from minicpmo_ros.replay.drive import drive
+
+    if ros:
+        from minicpmo_ros.replay.ros_replay import RosStage
+
+        stage_of = RosStage.for_bag
+    else:
+        from minicpmo_ros.replay.offline import OfflineStage
+
+        stage_of = OfflineStage.for_bag
+    return drive(
+        bag,
+        out,
+        stage_of,
+        copy_inputs=copy_inputs,
+        overwrite=overwrite,
+        progress=progress,
+        watch=watch,
+    )
+
+
+def default_session(
+    publish: Callable[[Message], None], report: Callable[[str, str], None]
+) -> OmniSession:
+    """The omni node's defaults, without wall times in decisions."""
+    return build_session(OmniSettings(publish_timings=False), publish, report=report)
+
+
+def print_summary(summary: ReplaySummary) -> None:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("bag", str(summary.bag))
+    table.add_row("length", f"{summary.recorded_s:.1f} s, {summary.units} units")
+    table.add_row("robot turns", f"{summary.turns}, {summary.interruptions} interrupted")
+    table.add_row("alerts", str(summary.alerts))
+    table.add_row(
+        "replayed in", f"{summary.wall_s:.1f} s: {summary.times_real_time:.0f} times real time"
+    )
+    for name, count in {**summary.unreadable, **summary.troubles}.items():
+        table.add_row("problems", f"{name}: {count}")
+    console.print(table)
+
+
+def report_bag(bag: Path, html: Path, png: Path | None) -> None:
+    from minicpmo_ros.replay.report.builder import ReportBuilder
+    from minicpmo_ros.replay.report.html import write_html
+    from minicpmo_ros.replay.report.png import write_png
+
+    builder = ReportBuilder()
+    with open_bag(bag) as opened, progress_bar("report", opened.duration_s) as progress:
+        for topic, log_ns, message in opened.messages():
+            builder.add(topic.name, log_ns, message)
+            progress((log_ns - opened.start_ns) / 1e9)
+    view = builder.build()
+    write_html(view, html, bag.stem)
+    console.print(f"report   {html}")
+    if png is not None:
+        write_png(view, png)
+        console.print(f"picture  {png}")
+
+
+def bag_from_file(media: Path, out: Path, rate_hz: float, overwrite: bool) -> None:
+    from minicpmo_ros.replay.from_video import bag_from_media
+
+    with progress_bar("import", None) as progress:
+        made = bag_from_media(media, out, rate_hz=rate_hz, overwrite=overwrite, progress=progress)
+    console.print(f"bag      {made.bag}: {made.pictures} pictures, {made.sound_s:.1f} s of sound")
+    for note in made.notes:
+        console.print(f"note     {note}")
+
+
+def speech_wav(bag: Path, out: Path) -> Path | None:
+    """What left the speaker, as a wav of the bag's length; None where nothing did."""
+    import numpy as np
+    import soundfile
+
+    from minicpmo_ros.messages import NS_PER_S, SPEECH_RATE_HZ, AudioChunk
+    from minicpmo_ros.topics import PLAYED
+
+    with open_bag(bag) as opened:
+        length = round((opened.end_ns - opened.start_ns) * SPEECH_RATE_HZ / NS_PER_S)
+        sound = np.zeros(length + SPEECH_RATE_HZ, np.int16)
+        heard = False
+        for _, _, chunk in opened.messages([PLAYED]):
+            assert isinstance(chunk, AudioChunk)
+            at = round((chunk.stamp_ns - opened.start_ns) * SPEECH_RATE_HZ / NS_PER_S)
+            part = chunk.data[max(0, -at) : max(0, len(sound) - at)]
+            sound[max(0, at) : max(0, at) + len(part)] = part
+            heard = True
+    if heard:
+        soundfile.write(out, sound, SPEECH_RATE_HZ)
+    return out if heard else None
+
+
+def watch_into(view: object) -> Watch:
+    """A watch that shows every message in a live view."""
+
+    def watch(topic: str, log_ns: int, message: Message | Picture) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            view.add(topic, log_ns, message)  # type: ignore[attr-defined]
+
+    return watch
