@@ -94,6 +94,7 @@ class OfflineStage:
         self.troubles: Counter[str] = Counter()
         self._bag = bag
         self._now_ns = 0
+        self._cut = False
         self._outputs: list[Output] = []
         self._queue = PlayQueue()
         self._speaker = ClockSpeaker(SpeakerConfig(sink="clock"), self._queue)
@@ -124,6 +125,9 @@ class OfflineStage:
                 self._take(record)
             except InputError as error:
                 self._bag.count_fault(record.topic, str(error))
+        if self._cut:  # the speaker node, too, reports at once what it cut off
+            self._cut = False
+            self._play()
         return self._collect()
 
     @property
@@ -160,8 +164,9 @@ class OfflineStage:
         self._outputs.append((TOPIC_OF[type(message)], message))
         if isinstance(message, SpeechChunk):
             self._queue.push(message)
-        elif isinstance(message, SessionState):
+        elif isinstance(message, SessionState) and message.epoch > self._queue.epoch:
             self._queue.interrupt(message.epoch)
+            self._cut = True
 
     def _trouble(self, kind: str, text: str) -> None:
         self.troubles[kind] += 1
