@@ -37,7 +37,9 @@ T0 = 1_700_000_000 * NS_PER_S
 LENGTH_S = 30
 ASKED, CUT_IN = "Hello robot, what do you see?", "Stop, that is enough."
 ANSWER = "I hear you. I see a bright room, and something that moves to the right."
-STORY = "Let me tell you more about it. The ball is red, it rolls along the wall, and then it is gone."
+STORY = (
+    "Let me tell you more about it. The ball is red, it rolls along the wall, and then it is gone."
+)
 SILENT_S = 16.235
 
 Logged = tuple[str, int, object]
@@ -141,7 +143,9 @@ def _alerts() -> list[Logged]:
     covered = "The camera seems to be covered."
     slam = "A sudden loud sound, 31 dB above the room."
     made = [
-        Alert(at(10), "camera_covered", 1, Severity.WARNING, True, covered, 9, 0, (at(9.2),), at(40)),
+        Alert(
+            at(10), "camera_covered", 1, Severity.WARNING, True, covered, 9, 0, (at(9.2),), at(40)
+        ),
         Alert(at(13), "camera_covered", 1, Severity.WARNING, False, covered, 12, 0),
         Alert(at(22), "loud_sound", 2, Severity.NOTICE, True, slam, 21, 1, (at(21.3),), at(27)),
     ]
@@ -157,7 +161,11 @@ def _states() -> list[Logged]:
         (16.2, State.LISTENING, 1, "barge-in: voice for 200 ms while the robot spoke"),
     ]
     return [
-        ("state", at(s) + 2 * NS_PER_MS, SessionState(at(s), state, epoch, brain="reflex", detail=why))
+        (
+            "state",
+            at(s) + 2 * NS_PER_MS,
+            SessionState(at(s), state, epoch, brain="reflex", detail=why),
+        )
         for s, state, epoch, why in rows
     ]
 
@@ -196,7 +204,9 @@ def _playback(turn: list[Logged], start_s: float, stop_s: float | None) -> list[
     chunks = [message for _, _, message in turn]
     data = np.concatenate([c.data for c in chunks])
     offsets = np.cumsum([0, *(len(c.data) for c in chunks)])
-    ends = [(o + w.end_sample, w.text) for o, c in zip(offsets, chunks, strict=False) for w in c.words]
+    ends = [
+        (o + w.end_sample, w.text) for o, c in zip(offsets, chunks, strict=False) for w in c.words
+    ]
     total = len(data) if stop_s is None else round((stop_s - start_s) * SPEECH_RATE_HZ)
     made: list[Logged] = []
 
@@ -239,5 +249,5 @@ def _decisions(*turns: list[Logged]) -> list[Logged]:
         decision = Decision(
             **{**vars(decision), "brain": "reflex", "audio_filled_ms": filled},
         )
-        made.append(("decision", decision.stamp_ns + (5 + unit % 3) * NS_PER_MS, decision))
+        made.append(("decision", decision.stamp_ns + (8 + unit % 3) * NS_PER_MS, decision))
     return made

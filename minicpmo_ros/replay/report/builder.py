@@ -31,14 +31,7 @@ from minicpmo_ros.replay.report.turns import TurnsBuilder
 from minicpmo_ros.replay.report.view import Outcome, PlaybackMark, ReportView, Span
 
 Message = (
-    AudioChunk
-    | Picture
-    | SpeechChunk
-    | Decision
-    | Alert
-    | Playback
-    | VoiceActivity
-    | SessionState
+    AudioChunk | Picture | SpeechChunk | Decision | Alert | Playback | VoiceActivity | SessionState
 )
 
 _SOUNDS = {topics.MIC.name, topics.PLAYED.name}
@@ -210,9 +203,7 @@ class ReportBuilder:
         self._measure_interruptions(view)
         other_clock = self._other_clock()
         hops = self._latency.build(without=latency.AGAINST_LOG if other_clock else ())
-        return summarise(
-            replace(view, hops=hops, notes=tuple(self._notes(silent, other_clock)))
-        )
+        return summarise(replace(view, hops=hops, notes=tuple(self._notes(silent, other_clock))))
 
     def _span(self, turn_stops: list[int]) -> Span:
         """The whole timeline: what sensors, units and speech cover; at least a second."""

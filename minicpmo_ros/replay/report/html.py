@@ -19,7 +19,7 @@ from minicpmo_ros.replay.report.view import ReportView
 from minicpmo_ros.replay.report.words import subtitle
 
 _PAGE = Path(__file__).with_name("page")
-_SCRIPTS = ("figure.js", "timeline.js", "readout.js", "player.js")
+_SCRIPTS = ("figure.js", "timeline.js", "readout.js", "player.js", "pointer.js")
 
 
 def write_html(view: ReportView, path: str | Path, title: str = "Conversation") -> Path:

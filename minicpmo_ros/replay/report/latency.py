@@ -31,6 +31,17 @@ MEANINGS = {
     BARGE_IN: "voice starts → last sample of the cut turn sounds",
 }
 
+SHORT = {
+    MIC: "microphone → received",
+    PICTURE: "picture → received",
+    DECISION: "unit's end → decision",
+    SPEECH: "decision → speech",
+    SOUND: "speech → sound",
+    SCHEDULE: "planned → sound",
+    SILENCE: "epoch → silence",
+    BARGE_IN: "voice → silence",
+}
+
 # Hops between a stamp and the time of receipt: they mean nothing when the receiver's clock was
 # another one, as with a bag recorded on wall time from a replay on simulated time.
 AGAINST_LOG = (MIC, PICTURE, DECISION, SOUND)

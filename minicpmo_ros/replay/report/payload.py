@@ -1,7 +1,7 @@
 """A `ReportView` as plain JSON values: the data that the page's script draws.
 
-Times are milliseconds from the start of the view. Text stays as it is: whoever writes it into a page
-escapes it there.
+Times are milliseconds from the start of the view. Text stays as it is: whoever writes it into a
+page escapes it there.
 """
 
 from __future__ import annotations
@@ -106,12 +106,11 @@ class Payload:
     def _envelope(self, envelope: Envelope | None) -> dict[str, Any] | None:
         if envelope is None:
             return None
-        empty = envelope.low > envelope.high
         return {
             "start": self.ms(envelope.start_ns),
             "bin": envelope.bin_ns / NS_PER_MS,
-            "low": int16_base64(np.where(empty, 0, envelope.low)),
-            "high": int16_base64(np.where(empty, 0, envelope.high)),
+            "low": int16_base64(envelope.low),
+            "high": int16_base64(envelope.high),
         }
 
     def _unit(self, mark: UnitMark) -> dict[str, Any]:

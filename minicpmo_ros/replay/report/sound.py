@@ -27,7 +27,7 @@ def resampled(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
     """int16 [n] at another rate."""
     if from_hz == to_hz or not len(samples):
         return samples
-    import soxr  # type: ignore[import-untyped]
+    import soxr
 
     return np.asarray(soxr.resample(samples, from_hz, to_hz), np.int16)
 
@@ -132,13 +132,18 @@ def encode(
     as_wav: bool,
 ) -> Clip:
     """Blocks of int16 [n] or [n, channels] as WAV (PCM 16) or Ogg Vorbis."""
-    import soundfile  # type: ignore[import-untyped]
+    import soundfile
 
     out = io.BytesIO()
-    kind = {"format": "WAV", "subtype": "PCM_16"} if as_wav else {
-        "format": "OGG",
-        "subtype": "VORBIS",
-    }
+    kind = (
+        {"format": "WAV", "subtype": "PCM_16"}
+        if as_wav
+        else {
+            "format": "OGG",
+            "subtype": "VORBIS",
+            "compression_level": 0.85,
+        }
+    )
     with soundfile.SoundFile(out, "w", samplerate=rate_hz, channels=channels, **kind) as file:
         for block in blocks:
             file.write(block)

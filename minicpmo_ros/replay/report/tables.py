@@ -32,7 +32,7 @@ def turn_list(view: ReportView) -> str:
     """Every turn with its sound; words that nobody heard are struck through."""
     if not view.turns:
         return '<p class="nothing">The robot said nothing in this recording.</p>'
-    return f'<ol class="turns">{"".join(_turns(view))}</ol>'
+    return f'<ol class="turns" tabindex="0">{"".join(_turns(view))}</ol>'
 
 
 def _turns(view: ReportView) -> Iterator[str]:
@@ -79,9 +79,10 @@ def alert_table(view: ReportView) -> str:
         return '<p class="nothing">No alert was raised in this recording.</p>'
     rows = "".join(_alert_row(view, alert) for alert in view.alerts)
     return (
-        '<table><thead><tr><th scope="col">Raised</th><th scope="col">Severity</th>'
+        '<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">Raised</th>'
+        '<th scope="col">Severity</th>'
         '<th scope="col">What</th><th scope="col">Lasted</th><th scope="col">Evidence</th>'
-        f"</tr></thead><tbody>{rows}</tbody></table>"
+        f"</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -95,7 +96,7 @@ def _alert_row(view: ReportView, alert: AlertView) -> str:
         f'<td><span class="severity {name}">{name}</span></td>'
         f"<td>{escape(alert.text)} <small>{escape(alert.kind)}</small></td>"
         f"<td>{duration(alert.span.ms)}, {escape(alert.ended)}</td>"
-        f'<td class="time">{", ".join(map(at, alert.evidence[:4])) or "–"}</td></tr>'
+        f'<td class="time">{", ".join(map(at, alert.evidence[:4])) or "none"}</td></tr>'
     )
 
 
@@ -111,7 +112,8 @@ def latency_table(view: ReportView) -> str:
         for i, hop in enumerate(view.hops)
     )
     return (
-        '<table class="numbers"><thead><tr><th scope="col">Hop</th><th scope="col">Count</th>'
+        '<div class="scroll" tabindex="0"><table class="numbers"><thead><tr>'
+        '<th scope="col">Hop</th><th scope="col">Count</th>'
         '<th scope="col">p50 ms</th><th scope="col">p99 ms</th><th scope="col">max ms</th></tr>'
-        f"</thead><tbody>{rows}</tbody></table>"
+        f"</thead><tbody>{rows}</tbody></table></div>"
     )

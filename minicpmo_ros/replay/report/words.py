@@ -20,14 +20,14 @@ def clock(ms: float, tenths: bool = True) -> str:
 
 
 def duration(ms: float) -> str:
-    """640 ms, 12.3 s, 4 min 05 s, 1 h 02 min."""
+    """640 ms, 12.3 s, 4:05 min, 1 h 02 min."""
     if ms < 999.5:
         return f"{ms:.0f} ms"
     if ms < 59_950:
         return f"{ms / 1000:.1f} s"
     minutes, seconds = divmod(round(ms / 1000), 60)
     if minutes < 60:
-        return f"{minutes} min {seconds:02d} s"
+        return f"{minutes}:{seconds:02d} min"
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
@@ -55,29 +55,33 @@ def summary_rows(summary: Summary) -> list[tuple[str, str, str]]:
     """(name, figure, remark) of the table at the top."""
     alerts = sum(number for _, number in summary.alerts)
     kinds = ", ".join(f"{n} {severity.name.lower()}" for severity, n in summary.alerts)
-    heard = "not recorded" if summary.words_heard is None else f"{summary.words_heard} heard"
+    heard = "not recorded" if summary.words_heard is None else f"{summary.words_heard:,} heard"
     sounded = "" if summary.heard_ms is None else f"{duration(summary.heard_ms)} heard"
     return [
         ("Length", duration(summary.length_ms), count(summary.units, "unit")),
         (
             "Listening",
-            f"{summary.listen_share:.0%}" if summary.units else "–",
+            f"{summary.listen_share:.0%}" if summary.units else "none",
             count(summary.listen_units, "unit"),
         ),
         (
             "Speaking",
-            f"{summary.speak_share:.0%}" if summary.units else "–",
+            f"{summary.speak_share:.0%}" if summary.units else "none",
             count(summary.speak_units, "unit"),
         ),
-        ("Turns", str(summary.turns), f"{summary.interruptions} interrupted"),
-        ("Words spoken", str(summary.words_spoken), heard),
+        ("Turns", f"{summary.turns:,}", f"{summary.interruptions} interrupted"),
+        ("Words spoken", f"{summary.words_spoken:,}", heard),
         ("Speech", duration(summary.spoken_ms), sounded),
-        ("Voice heard", duration(summary.voice_ms), count(summary.voice_segments, "stretch", "stretches")),
+        (
+            "Voice heard",
+            duration(summary.voice_ms),
+            count(summary.voice_segments, "stretch", "stretches"),
+        ),
         ("Alerts", str(alerts), kinds),
         ("Pictures", f"{summary.pictures:,}", ""),
         (
             "Silence filled in",
             duration(summary.filled_ms),
-            f"{duration(summary.concealed_ms)} at the speaker",
+            f"{duration(summary.concealed_ms)} at the speaker" if summary.concealed_ms else "",
         ),
     ]

@@ -1,11 +1,6 @@
 // The readout beside the lanes: all that was seen, heard, decided and said at one moment.
 
 const readout = document.getElementById("readout");
-const clock = (ms) => {
-  const total = Math.max(0, Math.round(ms / 10)), seconds = ((total % 6000) / 100).toFixed(2).padStart(5, "0");
-  const minutes = Math.floor(total / 6000), hours = Math.floor(minutes / 60);
-  return (hours ? hours + ":" : "") + String(minutes % 60).padStart(2, "0") + ":" + seconds;
-};
 const element = (tag, text, name) => {
   const made = document.createElement(tag);
   if (text !== undefined) made.textContent = text;
@@ -61,14 +56,16 @@ function* rowsAt(t) {
   if (epoch) yield ["epoch", String(epoch.epoch)];
 }
 
+let readAt = 0;
 function show(t) {
-  const parts = [element("h3", clock(t))];
+  readAt = t;
+  const parts = [element("h3", clock(t, 2))];
   if (data.pictures.count) {
     const { shot, lost } = pictureAt(t);
     if (shot && !lost) {
       const image = element("img");
       image.src = shot.src;
-      image.alt = "Picture captured at " + clock(shot.t);
+      image.alt = "Picture captured at " + clock(shot.t, 2);
       image.width = shot.w;
       image.height = shot.h;
       image.style.height = "auto";

@@ -3,25 +3,38 @@
 const lanes = document.getElementById("lanes");
 const WHOLE = [-data.duration * 0.005, data.duration * 1.005];
 const pen = document.createElement("canvas").getContext("2d");
-let fitting = false;
+let fitting = false, fixed = null;
 
-const millis = (value) => typeof value === "number" ? value : Date.parse(String(value).replace(" ", "T") + (/Z$/.test(value) ? "" : "Z"));
-const range = () => lanes._fullLayout.xaxis.range.map(millis);
-const pixelsPerMs = () => { const [a, b] = range(); return lanes._fullLayout.xaxis._length / (b - a); };
-const chartLeft = () => lanes._fullLayout.xaxis._offset;
-const timeToPixel = (t) => chartLeft() + (t - range()[0]) * pixelsPerMs();
-const pixelToTime = (x) => range()[0] + (x - chartLeft()) / pixelsPerMs();
+let shown = WHOLE, again = false;
+
+const plotWidth = () => Math.max(50, lanes.clientWidth - LEFT - RIGHT);
+const pixelsPerMs = () => plotWidth() / (shown[1] - shown[0]);
+const timeToPixel = (t) => LEFT + (t - shown[0]) * pixelsPerMs();
+const pixelToTime = (x) => shown[0] + (x - LEFT) / pixelsPerMs();
 
 function shortened(text, room) {
   text = String(text).replace(/\s+/g, " ").trim();
-  if (!text || room < 14) return "";
+  if (!text || room < Math.min(30, pen.measureText(text).width)) return "";
   if (pen.measureText(text).width <= room) return plain(text);
   let low = 0, high = text.length;
   while (low < high) {
     const middle = (low + high + 1) >> 1;
     if (pen.measureText(text.slice(0, middle) + "…").width <= room) low = middle; else high = middle - 1;
   }
-  return low < 3 ? "" : plain(text.slice(0, low).trimEnd()) + "…";
+  return low < 4 ? "" : plain(text.slice(0, low).trimEnd()) + "…";
+}
+
+// At most so many lines; the last one ends in "…" where more was to come.
+function wrapped(text, room, lines) {
+  const words = String(text).split(/\s+/).filter(Boolean), made = [];
+  if (room < 40) return shortened(text, room);
+  while (words.length && made.length < lines) {
+    let row = words.shift();
+    if (made.length === lines - 1) row = [row, ...words.splice(0)].join(" ");
+    while (words.length && pen.measureText(row + " " + words[0]).width <= room) row += " " + words.shift();
+    made.push(shortened(row, room));
+  }
+  return made.includes("") ? shortened(text, room) : made.join("<br>");
 }
 
 // A turn is labelled word by word where its words have room, as a whole otherwise.
@@ -33,31 +46,29 @@ function wordByWord(turn) {
 }
 
 function fitLabels() {
-  const [from, to] = range(), scale = pixelsPerMs();
-  pen.font = `12px ${lanes._fullLayout.font.family}`;
-  const spaced = new Map(data.turns.map((t) => [t, wordByWord(t)]));
-  const byWhole = new Map(data.turns.map((t) => [t.sounded[0], t]));
-  const texts = [], at = [], starts = [];
-  lanes.data.forEach((trace, i) => {
-    if (!trace.meta || !trace.meta.labels) return;
-    const x = [];
-    const text = trace.meta.labels.map((item) => {
-      const turn = item.ofTurn || (item.ofWord && byWhole.get(item.ofWord[0]));
-      const start = item.ofWord ? item.x : Math.max(item.x, Math.min(from, item.end));
-      x.push(start);
-      if (item.end < from || start > to || (turn && spaced.get(turn) === Boolean(item.ofTurn))) return "";
-      const cut = item.ofWord && item.heard === false;
-      return cut ? "" : shortened(item.text, (Math.min(item.end, to) - start) * scale - 7);
-    });
-    texts.push(text);
-    starts.push(x);
-    at.push(i);
-  });
-  return { at, texts, starts };
+  const [from, to] = shown, scale = pixelsPerMs();
+  pen.font = `12px ${lanes.layout.font.family}`;
+  const spaced = new Map(data.turns.map((turn) => [turn, wordByWord(turn)]));
+  for (const trace of lanes.data) {
+    if (!trace.meta || !trace.meta.labels) continue;
+    Object.assign(trace, { x: [], y: [], text: [] });
+    for (const item of trace.meta.labels) {
+      if ((item.until ?? item.end) < from || item.x > to) continue;
+      if (item.turn && spaced.get(item.turn) !== Boolean(item.word)) continue;
+      // What began before the window is labelled where the window begins.
+      const start = item.word ? item.x : Math.max(item.x, from);
+      const inset = item.flush || item.word ? 0 : 5;
+      const text = wrapped(item.text, (Math.min(item.end, to) - start) * scale - 2 * inset, item.lines || 1);
+      if (!text) continue;
+      trace.x.push(start + inset / scale);
+      trace.y.push(item.y);
+      trace.text.push(text);
+    }
+  }
 }
 
 function fitPictures() {
-  const [from, to] = range(), scale = pixelsPerMs(), room = lane.pictures.height * 0.88;
+  const [from, to] = shown, scale = pixelsPerMs(), room = lane.pictures.height * 0.88;
   const images = [];
   let free = from;
   for (const shot of data.pictures.thumbnails) {
@@ -70,32 +81,38 @@ function fitPictures() {
   return images;
 }
 
-// All changes go through one `react`: `restyle` of x would make plotly guess the axis type again.
+// Draws the time range that is shown; calls that come meanwhile are answered by one drawing more.
 async function fit() {
-  if (fitting) return;
+  if (fitting) { again = true; return; }
   fitting = true;
   try {
-    const { at, texts, starts } = fitLabels();
-    const unit = data.units.length ? (data.units[0].span[1] - data.units[0].span[0]) * pixelsPerMs() : 0;
-    const fitted = lanes.data.map((trace, i) => {
-      const label = at.indexOf(i);
-      if (label >= 0) return { ...trace, text: texts[label], x: starts[label] };
-      return trace.meta && trace.meta.edges ? { ...trace, line: { ...trace.line, width: unit > 5 ? 1 : 0 } } : trace;
-    });
-    const [from, to] = range();
-    await Plotly.react(lanes, fitted, { ...lanes.layout, images: fitPictures(), xaxis: { ...lanes.layout.xaxis, range: [from, to] } });
+    do {
+      again = false;
+      fitLabels();
+      const unit = data.units.length ? (data.units[0].span[1] - data.units[0].span[0]) * pixelsPerMs() : 0;
+      for (const trace of lanes.data) {
+        if (trace.meta && trace.meta.edges) trace.line.width = unit > 5 ? 1 : 0;
+        if (trace.meta && trace.meta.marks) trace.visible = trace.meta.marks.filter((t) => t >= shown[0] && t <= shown[1]).length <= 60;
+      }
+      const marks = epochMarks(shown);
+      lanes.layout.shapes = [...fixed.shapes, ...marks.shapes];
+      lanes.layout.annotations = [...fixed.annotations, ...marks.annotations];
+      lanes.layout.images = fitPictures();
+      lanes.layout.width = lanes.clientWidth;
+      Object.assign(lanes.layout.xaxis, { range: shown.slice(), ...ticks(shown, plotWidth()) });
+      await Plotly.redraw(lanes);
+    } while (again);
   } finally {
     fitting = false;
   }
   document.dispatchEvent(new Event("lanes"));
 }
 
-async function draw(shown) {
-  fitting = true;
-  await Plotly.react(lanes, traces(), layout(shown), {
-    responsive: true, displaylogo: false, displayModeBar: false, doubleClick: false, scrollZoom: false,
-  });
-  fitting = false;
+// Plotly draws; what pointers do is in pointer.js, the same over all lanes and the room between them.
+async function draw() {
+  lanes.style.height = HEIGHT + "px";
+  fixed = layout();
+  await Plotly.newPlot(lanes, traces(), { ...fixed }, { staticPlot: true, displaylogo: false });
   document.querySelectorAll(".swatch").forEach((svg) => {
     const i = Number(svg.dataset.hop);
     svg.replaceChildren(symbolPath(SYMBOLS[i % 8], hopColour(i)));
@@ -120,15 +137,8 @@ function zoomTo(from, to) {
   const least = 200, most = WHOLE[1] - WHOLE[0];
   const width = Math.min(Math.max(to - from, least), most);
   const start = Math.min(Math.max((from + to - width) / 2, WHOLE[0]), WHOLE[1] - width);
-  return Plotly.relayout(lanes, { "xaxis.range": [start, start + width] });
+  shown = [start, start + width];
+  return fit();
 }
-function zoomBy(factor, around) {
-  const [from, to] = range();
-  const middle = around ?? (from + to) / 2;
-  return zoomTo(middle - (middle - from) * factor, middle + (to - middle) * factor);
-}
-
-document.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", () => {
-  const by = { in: 0.5, out: 2 }[button.dataset.zoom];
-  return by ? zoomBy(by, cursorInView()) : zoomTo(...WHOLE);
-}));
+const moveBy = (ms) => zoomTo(shown[0] + ms, shown[1] + ms);
+const zoomBy = (factor, around) => zoomTo(around - (around - shown[0]) * factor, around + (shown[1] - around) * factor);
