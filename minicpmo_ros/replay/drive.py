@@ -147,6 +147,7 @@ class _Run:
         self._decided_ns = 0  # end of the last unit decided
         self._end_ns: int | None = None  # of the recording, once it has come
         self._empty_units: set[int] = set()
+        self._unwanted_turns: set[tuple[int, int]] = set()
         self._open_turns: set[tuple[int, int]] = set()
         self._stage = stage
         self._writer = writer
@@ -158,10 +159,10 @@ class _Run:
         self.write(self._stage.start(start_ns))
 
     def advance(self, to_ns: int) -> None:
-        """Time goes on to to_ns, tick by tick."""
+        """Time goes on to to_ns, tick by tick; the step at to_ns itself is left to the caller."""
         for now_ns in _ticks(self.now_ns, to_ns):
             self.now_ns = now_ns
-            self.write(self._stage.step(now_ns))
+            self._step()
         self.now_ns = to_ns
 
     def finish(self) -> None:
@@ -175,10 +176,15 @@ class _Run:
         if rest_ns > SMALL_REST_NS:
             end_ns = self._decided_ns - (-rest_ns // UNIT_NS) * UNIT_NS
             self.advance(min(end_ns, self.now_ns + UNIT_NS) + AFTER_NS)
+            self._step()
         limit_ns = self.now_ns + LONGEST_TAIL_NS
         while self._open_turns and self._stage.speaking and self.now_ns < limit_ns:
-            self.advance(self.now_ns + TICK_NS)
+            self.now_ns += TICK_NS
+            self._step()
         self.write(self._stage.stop(self.now_ns))
+
+    def _step(self) -> None:
+        self.write(self._stage.step(self.now_ns))
 
     def write(self, outputs: list[Output]) -> None:
         """In the order of topics; within one, as they came."""
@@ -199,7 +205,11 @@ class _Run:
             return message.unit in self._empty_units
         if isinstance(message, SessionState):
             return message.state is State.SPEAKING and message.unit in self._empty_units
-        return isinstance(message, SpeechChunk) and message.unit in self._empty_units
+        if isinstance(message, SpeechChunk) and message.unit in self._empty_units:
+            self._unwanted_turns.add((message.epoch, message.turn))
+        if isinstance(message, SpeechChunk | Playback):
+            return (message.epoch, message.turn) in self._unwanted_turns
+        return False
 
     def _note(self, message: Message) -> None:
         if isinstance(message, Decision):
