@@ -69,7 +69,7 @@ class Outlet:
         account, since they do sound.
         """
         while self._ring.available < frames:
-            sounds_at = self._taken * resampler.out_rate_hz / SPEECH_RATE_HZ
+            sounds_at = resampler.output_frame(self._taken)
             stamp_ns = self.tracker.stamp(sounds_at) + self._correction_ns
             self._queue.take(len(self._take), stamp_ns, self._take)
             self._taken += len(self._take)

@@ -57,6 +57,10 @@ class StreamResampler:
         """The place in the input stream, in frames, of an output frame; both count from 0."""
         return (output_frame / self.out_rate_hz - self.delay_s) * self.in_rate_hz
 
+    def output_frame(self, input_frame: int) -> float:
+        """The place in the output stream, in frames, at which an input frame shows."""
+        return (input_frame / self.in_rate_hz + self.delay_s) * self.out_rate_hz
+
     def process(self, samples: np.ndarray, last: bool = False) -> np.ndarray:
         """Put in int16 [frames] or [frames, channels]; get what is ready, same layout.
 

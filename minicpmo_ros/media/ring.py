@@ -19,7 +19,7 @@ class RingBuffer:
         """capacity in frames. Raises ConfigError unless both are at least 1."""
         if capacity < 1 or channels < 1:
             raise ConfigError(
-                f"ring buffer of {capacity} frames with {channels} channels: both must be at least 1"
+                f"ring buffer of {capacity} frames, {channels} channels: both must be at least 1"
             )
         self._frames = np.zeros((capacity, channels), dtype=np.int16)
         self._written = 0

@@ -28,7 +28,7 @@ class SpeakerConfig:
     block_ms: of the device's callback; an interruption takes one of them to be silent in the queue.
     latency_ms: what the device may hold beyond that, 0 for its own default: sound that it has
     taken cannot be called back. latency_correction_ms: added to the time at which the device says
-    a sample sounds. device_rate_hz: rate asked of the device, 0 for 24 kHz or else whatever it does.
+    a sample sounds. device_rate_hz: rate asked of the device, 0 for 24 kHz or else any it does.
     """
 
     sink: str = "device"
@@ -119,7 +119,7 @@ class Speaker(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
-    def advance(self, now_ns: int) -> None:
+    def advance(self, now_ns: int) -> None:  # noqa: B027 - a device drives itself
         """The clock is at now_ns: play what is due. For the sinks that have no clock of theirs."""
 
     @property

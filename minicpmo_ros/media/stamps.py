@@ -31,7 +31,8 @@ class DeviceTime:
         Where the device gives no usable time, it is the present plus guess_ns.
         """
         now_ns = self._clock()
-        if device_s <= 0.0 or current_s <= 0.0 or abs(device_s - current_s) > _SANE_S:
+        # Written so that a time that is not a number is no time either.
+        if not (device_s > 0.0 and current_s > 0.0 and abs(device_s - current_s) <= _SANE_S):
             self.fallbacks += 1
             return now_ns + guess_ns
         window = len(self._distances)

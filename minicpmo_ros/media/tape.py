@@ -1,4 +1,4 @@
-"""What the play queue is made of beside its turns: DAC time, fades, and the tape of what sounded."""
+"""What the play queue is made of beside its turns: DAC time, fades, and a tape of what sounded."""
 
 from __future__ import annotations
 

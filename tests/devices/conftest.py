@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from pulse import PulseServer, Room, missing  # noqa: E402
+from tests.devices.pulse import PulseServer, Room, missing
 
 
 def _restart_portaudio() -> None:
@@ -23,7 +20,7 @@ def _restart_portaudio() -> None:
     sounddevice._initialize()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def pulse() -> Iterator[PulseServer]:
     """The server, with devices robot_mic and robot_speaker that PortAudio of this process sees."""
     lacking = missing()

@@ -18,7 +18,7 @@ PACKAGES = "pulseaudio pulseaudio-utils libasound2-plugins libportaudio2"
 MIC_RATE_HZ = 16_000
 SPEAKER_RATE_HZ = 24_000
 
-# Rates are those of our streams, so that the server converts nothing and samples stay what they are.
+# Rates are those of our streams: the server converts nothing, and samples stay what they are.
 _MODULES = (
     f"module-null-sink sink_name=robot_speaker rate={SPEAKER_RATE_HZ} channels=1",
     f"module-null-sink sink_name=mic_feed rate={MIC_RATE_HZ} channels=1",
@@ -75,7 +75,6 @@ class PulseServer:
             "PULSE_CLIENTCONFIG": f"{self.folder}/client.conf",
             "PULSE_COOKIE": f"{self.folder}/cookie",
             "PULSE_RUNTIME_PATH": str(self.folder),
-            "XDG_RUNTIME_DIR": str(self.folder),
             "ALSA_CONFIG_PATH": f"/usr/share/alsa/alsa.conf:{self.folder}/asound.conf",
         }
 
@@ -87,7 +86,12 @@ class PulseServer:
         self._daemon = subprocess.Popen(
             ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no"]
             + [word for module in modules for word in ("-L", module)],
-            env={**os.environ, **self.environment, "HOME": str(self.folder)},
+            env={
+                **os.environ,
+                **self.environment,
+                "HOME": str(self.folder),
+                "XDG_RUNTIME_DIR": str(self.folder),
+            },
             stdout=log,
             stderr=log,
         )
@@ -150,15 +154,16 @@ class PulseServer:
     def _parec(self, source: str, target: object) -> subprocess.Popen[bytes]:
         rate_hz = MIC_RATE_HZ if source == "robot_mic" else SPEAKER_RATE_HZ
         return subprocess.Popen(
-            ["parec", "-d", source, "--raw", "--latency-msec=10", "--format=s16le", "--channels=1"]
-            + [f"--rate={rate_hz}"],
+            ["parec", "-d", source, "--raw", "--latency-msec=10", "--format=s16le",
+             "--channels=1", f"--rate={rate_hz}"],
             env={**os.environ, **self.environment},
             stdout=target,  # type: ignore[arg-type]
             stderr=subprocess.DEVNULL,
-        )
+        )  # fmt: skip
 
     def _answers(self) -> bool:
-        assert self._daemon is not None and self._daemon.poll() is None, "PulseAudio has ended"
+        assert self._daemon is not None
+        assert self._daemon.poll() is None, "PulseAudio has ended"
         listed = subprocess.run(
             ["pactl", "list", "short", "sources"], env={**os.environ, **self.environment},
             text=True, capture_output=True, timeout=10,

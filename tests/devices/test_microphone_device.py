@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from pulse import PulseServer
 
 from minicpmo_ros.errors import DeviceError
 from minicpmo_ros.media.devices import find_device, list_devices
 from minicpmo_ros.media.microphone import MicConfig, Microphone, make_microphone
 from minicpmo_ros.media.resample import resample
 from minicpmo_ros.messages import NS_PER_MS, NS_PER_S, AudioChunk
+from tests.devices.pulse import PulseServer
 
 
 class Listener:
@@ -70,9 +71,7 @@ def noise(seconds: float, rate_hz: int = 16_000) -> np.ndarray:
 
 
 def contiguous(chunks: list[AudioChunk]) -> bool:
-    return all(
-        abs(b.stamp_ns - a.end_ns) < 31_250 for a, b in zip(chunks, chunks[1:], strict=False)
-    )
+    return all(abs(b.stamp_ns - a.end_ns) < 31_250 for a, b in pairwise(chunks))
 
 
 def test_devices_are_listed_and_found_by_name_part_and_index(pulse: PulseServer) -> None:
@@ -85,7 +84,7 @@ def test_devices_are_listed_and_found_by_name_part_and_index(pulse: PulseServer)
 
 def test_an_unknown_device_is_an_error_that_lists_the_known_ones(pulse: PulseServer) -> None:
     microphone = make_microphone(MicConfig(device="no such thing"), time.time_ns)
-    with pytest.raises(DeviceError, match="no such thing.*robot_mic"):
+    with pytest.raises(DeviceError, match=r"no such thing.*robot_mic"):
         microphone.open()
     assert microphone.status.state == "closed"
 
@@ -160,7 +159,7 @@ def test_a_sound_server_that_dies_and_returns_is_survived(pulse: PulseServer) ->
         before_ns, after_ns = pulse.speak(spoken)
         listener.wait(8)
         status = listener.microphone.status
-    assert status.problem == "" and status.state == "running" and status.reopenings == 1
+    assert (status.problem, status.state, status.reopenings) == ("", "running", 1)
     # Nothing of the time without a device is made up, and what is new is stamped as new.
     assert listener.chunks[before].stamp_ns > away_ns - NS_PER_S
     heard = np.concatenate([chunk.data for chunk in listener.chunks[back - 2 :]])

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from pulse import PulseServer, Room, wait_for
 
 from minicpmo_ros.errors import DeviceError
 from minicpmo_ros.media.microphone import MicConfig, make_microphone
@@ -15,6 +14,7 @@ from minicpmo_ros.media.playback import FADE_SAMPLES, PlayQueue
 from minicpmo_ros.media.resample import resample
 from minicpmo_ros.media.speaker import SpeakerConfig, make_speaker
 from minicpmo_ros.messages import NS_PER_MS, NS_PER_S, Playback, PlaybackEvent, SpeechChunk
+from tests.devices.pulse import PulseServer, Room, wait_for
 
 
 class Player:
@@ -68,7 +68,7 @@ def noise(seconds: float) -> np.ndarray:
 
 
 def test_an_unknown_device_is_an_error_that_lists_the_known_ones(pulse: PulseServer) -> None:
-    with pytest.raises(DeviceError, match="no such thing.*robot_speaker"):
+    with pytest.raises(DeviceError, match=r"no such thing.*robot_speaker"):
         make_speaker(SpeakerConfig(device="no such thing"), PlayQueue(), time.time_ns).open()
 
 
