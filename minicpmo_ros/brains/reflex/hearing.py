@@ -75,6 +75,13 @@ def _dbfs(mean_square: np.ndarray | np.floating) -> np.ndarray:
     return np.maximum(10.0 * np.log10(power), FLOOR_DBFS)
 
 
+def _speech_level(levels: np.ndarray, before: float) -> float:
+    """Level of speech from its windows, or that of before where there are too few."""
+    if len(levels) < ENOUGH_WINDOWS:
+        return before
+    return float(np.percentile(levels, SPEECH_PERCENTILE))
+
+
 class Hearing:
     """Follows the background from unit to unit. `own`: when the robot itself may have sounded."""
 
@@ -82,7 +89,8 @@ class Hearing:
         self._jump_db = loud_jump_db
         self._loud_dbfs = loud_dbfs
         self._background: float | None = None
-        self._speech = FLOOR_DBFS
+        self._person = FLOOR_DBFS
+        self._robot = FLOOR_DBFS
         self._tail = np.zeros(0)
 
     def forget_tail(self) -> None:
@@ -98,15 +106,14 @@ class Hearing:
         quiet = levels[valid & ~by_person & ~by_robot]
         if len(quiet) >= ENOUGH_WINDOWS and self._background is None:
             self._background = float(np.median(quiet))
-        by_voice = by_person | by_robot
-        speech = levels[valid & by_voice]
-        speech_now = (
-            float(np.percentile(speech, SPEECH_PERCENTILE))
-            if len(speech) >= ENOUGH_WINDOWS
-            else self._speech
-        )
-        bang = self._find_bang(unit, levels, by_voice, max(self._speech, speech_now))
-        self._speech = speech_now
+        # Apart: behind a good echo canceller the robot's own voice is silence.
+        person = _speech_level(levels[valid & by_person], self._person)
+        robot = _speech_level(levels[valid & by_robot & ~by_person], self._robot)
+        expected = np.full(len(levels), -np.inf)
+        expected[by_robot] = max(self._robot, robot)
+        expected[by_person] = np.maximum(expected[by_person], max(self._person, person))
+        bang = self._find_bang(unit, levels, expected)
+        self._person, self._robot = person, robot
         if len(quiet) >= ENOUGH_WINDOWS and self._background is not None:
             self._background += FOLLOW * (float(np.median(quiet)) - self._background)
         self._tail = levels[-ONSET_WINDOWS:]
@@ -128,15 +135,17 @@ class Hearing:
             inside[first : max(0, -((unit.start_ns - stop_ns) // window_ns))] = True
         return inside
 
-    def _find_bang(
-        self, unit: Unit, levels: np.ndarray, by_voice: np.ndarray, speech_dbfs: float
-    ) -> Bang | None:
-        """The loudest window that is loud enough, and that came suddenly."""
+    def _find_bang(self, unit: Unit, levels: np.ndarray, expected_dbfs: np.ndarray) -> Bang | None:
+        """The loudest window that is loud enough, and that came suddenly.
+
+        expected_dbfs: level of the speech that goes on in a window, -inf without any.
+        """
         if self._background is None or not len(levels):
             return None
         background = max(self._background, QUIETEST_BACKGROUND_DBFS)
         least = max(background + self._jump_db, self._loud_dbfs)
-        loud = levels >= np.where(by_voice, max(least, speech_dbfs) + VOICE_MARGIN_DB, least)
+        spoken = np.maximum(expected_dbfs, least) + VOICE_MARGIN_DB
+        loud = levels >= np.where(np.isfinite(expected_dbfs), spoken, least)
         before = np.concatenate([self._tail, levels])
         offset = len(self._tail)
         found: int | None = None

@@ -193,3 +193,17 @@ def test_digital_silence_does_not_make_a_soft_sound_loud():
     samples = np.zeros(RATE_HZ, np.int16)
     samples[8000:] = noise(-50, count=8000)
     assert hearing.hear(unit(samples), [], []).bang is None
+
+
+def test_somebody_who_speaks_over_the_cancelled_robot_makes_no_sudden_sound():
+    """Behind an echo canceller the robot's own voice is silence, and no measure of speech."""
+    rng = np.random.default_rng(4)
+    hearing = Hearing(loud_jump_db=20.0, loud_dbfs=-32.0)
+    quiet = (rng.normal(0, 10, 16_000)).astype(np.int16)
+    second = 1_000_000_000
+    hearing.hear(unit(quiet), [], [])
+    hearing.hear(unit(quiet), [], [(0, second)])
+    over = quiet.copy()
+    over[8_000:13_000] = rng.normal(0, 3_000, 5_000).astype(np.int16)
+    voice = [(500_000_000, 812_500_000)]
+    assert hearing.hear(unit(over), voice, [(0, second)]).bang is None
