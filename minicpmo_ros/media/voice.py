@@ -151,7 +151,7 @@ class VoiceDetector:
             gap_ns = round(self.config.min_silence_ms * NS_PER_MS)
             if chunk.sample_rate != self._rate_hz or not -_NEW_TIME_NS <= step_ns < gap_ns:
                 events += self._end()
-            elif chunk.end_ns <= self._expected_ns + _ROUNDING_NS:
+            elif chunk.end_ns <= self._expected_ns + min(_ROUNDING_NS, chunk.duration_ns // 2):
                 return []
             elif step_ns < -_JITTER_NS:
                 data = data[-step_ns * self._rate_hz // NS_PER_S :]
