@@ -4,8 +4,8 @@ WebRTC's canceller (livekit's AudioProcessingModule) gets two streams in step: w
 (audio/played, stamped at the DAC) and what was captured (stamped at the ADC). Both are laid on one
 time grid by their stamps; where nothing was played the reference is silence.
 
-Measured with simulated rooms: echoes that follow the stamps by -4 to 500 ms are found and lose
-30 dB and more from their first second on.
+Measured with simulated rooms: echoes that follow the stamps by -4 to 500 ms are found; they lose
+20 dB or more in their first two seconds and 25 to 50 dB after that.
 """
 
 from __future__ import annotations

@@ -125,8 +125,8 @@ def test_a_mark_is_where_its_word_sounds(english):
 
 
 def test_a_script_without_spaces_has_its_marks_by_character():
-    utterance = Synthesiser("zh").speak("你好，今天下雨。")
-    assert [word.text for word in utterance.words] == ["你", "好，", "今", "天", "下", "雨。"]
+    utterance = Synthesiser("zh").speak("你好。今天下雨。")
+    assert [word.text for word in utterance.words] == ["你", "好。", "今", "天", "下", "雨。"]
 
 
 def test_silence_at_the_ends_is_short(english):
