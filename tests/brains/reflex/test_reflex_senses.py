@@ -204,6 +204,6 @@ def test_somebody_who_speaks_over_the_cancelled_robot_makes_no_sudden_sound():
     hearing.hear(unit(quiet), [], [])
     hearing.hear(unit(quiet), [], [(0, second)])
     over = quiet.copy()
-    over[8_000:12_000] = rng.normal(0, 3_000, 4_000).astype(np.int16)
+    over[8_000:12_000] = rng.normal(0, 7_000, 4_000).astype(np.int16)
     voice = [(500_000_000, 750_000_000)]
     assert hearing.hear(unit(over), voice, [(0, second)]).bang is None
