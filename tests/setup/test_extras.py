@@ -1,0 +1,47 @@
+"""Extras: which of them this machine can hold, and the reason for those it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.bootstrap import extras
+from scripts.bootstrap.extras import EXTRAS, PROFILES, Extra, choose_extras
+from scripts.bootstrap.machine import Python
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = Python("/usr/bin/python3.11", (3, 11))
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (Extra("x", "", 10, newest=(3, 10)), "Python 3.10 to 3.10, this is Python 3.11"),
+        (Extra("x", "", 10, machines=("aarch64",)), "aarch64, this is x86_64"),
+        (Extra("x", "", 10, nvidia=True), "NVIDIA"),
+        (Extra("x", "", 1000), "1000 MB of disk, 500 MB are free"),
+    ],
+)
+def test_an_extra_that_does_not_fit_says_why(extra: Extra, reason: str) -> None:
+    assert reason in str(extra.obstacle(PYTHON, 500, "x86_64", nvidia=False))
+
+
+def test_an_extra_that_fits_has_no_obstacle() -> None:
+    extra = Extra("x", "", 500, machines=("x86_64",), nvidia=True)
+    assert extra.obstacle(PYTHON, 500, "x86_64", nvidia=True) is None
+
+
+def test_space_is_shared_out_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(extras, "EXTRAS", (Extra("a", "first", 400), Extra("b", "second", 400)))
+    usage = type("Usage", (), {"free": 700e6})
+    monkeypatch.setattr(extras.shutil, "disk_usage", lambda folder: usage)
+    chosen, skipped = choose_extras("extras", PYTHON, tmp_path)
+    assert chosen == ["a"]
+    assert skipped == ["extra b (second) is left out: it needs 400 MB of disk, 300 MB are free"]
+
+
+def test_every_extra_has_its_list_and_every_profile_knows_its_extras() -> None:
+    names = {extra.name for extra in EXTRAS}
+    assert all((ROOT / "requirements" / f"{name}.txt").is_file() for name in names)
+    assert all(names.issuperset(wanted) for wanted in PROFILES.values())

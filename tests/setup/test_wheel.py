@@ -1,0 +1,56 @@
+"""`pip wheel .` of the checkout: one file that brings code and interfaces."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = "minicpmo_ros-0.1.0.data/data"
+
+# Compiling takes a minute where set-up has not done it before.
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--quiet",
+         "--disable-pip-version-check", "--wheel-dir", str(folder), str(ROOT)],
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return zipfile.ZipFile(next(folder.glob("*.whl")))
+
+
+def test_it_holds_code_and_interfaces_side_by_side(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    assert {"minicpmo_ros/brains/api.py", "minicpmo_ros/msg/__init__.py"} <= names
+    ours = (ROOT / "minicpmo_ros" / "__init__.py").read_bytes()
+    assert wheel.read("minicpmo_ros/__init__.py") == ours
+
+
+def test_it_is_for_one_python_and_one_platform(wheel: zipfile.ZipFile) -> None:
+    tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    assert f"-{tag}-{tag}-linux" in Path(str(wheel.filename)).name
+
+
+def test_it_puts_share_and_executables_where_ros_looks(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    assert f"{DATA}/share/minicpmo_ros/package.xml" in names
+    assert f"{DATA}/share/ament_index/resource_index/packages/minicpmo_ros" in names
+    assert f"{DATA}/share/minicpmo_ros/launch/omni.launch.py" in names
+    assert (wheel.getinfo(f"{DATA}/lib/minicpmo_ros/stack").external_attr >> 16) & 0o111
+
+
+def test_it_holds_nothing_else(wheel: zipfile.ZipFile) -> None:
+    tops = {name.split("/")[0] for name in wheel.namelist()}
+    assert tops == {"minicpmo_ros", "minicpmo_ros-0.1.0.data", "minicpmo_ros-0.1.0.dist-info"}
+    code = [name for name in wheel.namelist() if name.startswith("minicpmo_ros/")]
+    assert {Path(name).suffix for name in code} <= {".py", ".so", ".typed"}
