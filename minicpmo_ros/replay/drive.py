@@ -127,10 +127,11 @@ def drive(
                 _show(record, watch)
                 run.write(stage.step(record.log_ns, record if _used(record, seen) else None))
                 progress((record.log_ns - bag.start_ns) / NS_PER_S)
+            # A stream that ends with its recording is no trouble.
+            summary.troubles = Counter(stage.troubles)
             run.finish()
         finally:
             stage.close()
-        summary.troubles = Counter(stage.troubles)
     summary.recorded_s = (run.now_ns - bag.start_ns) / NS_PER_S
     summary.wall_s = time.perf_counter() - began
     summary.unreadable = {name: faults.count for name, faults in bag.faults.items()}

@@ -15,7 +15,7 @@ from minicpmo_ros.media.compressed import encode_jpeg
 from minicpmo_ros.media.image import resize_to_fit
 from minicpmo_ros.messages import MIC_RATE_HZ, NS_PER_S, AudioChunk
 from minicpmo_ros.replay.bag_writer import JPEG_QUALITY, BagWriter
-from minicpmo_ros.replay.media_file import Frame, MediaFile, Sound, open_media
+from minicpmo_ros.replay.media_file import Frame, Sound, open_media
 from minicpmo_ros.replay.progress import Progress, no_progress
 from minicpmo_ros.topics import IMAGE_COMPRESSED, MIC
 
@@ -50,9 +50,10 @@ def bag_from_media(
 
     Pictures are JPEG on image_raw/compressed, scaled down to max_side pixels and stamped with their
     time in the file; a slower film keeps its own rate. Sound is cut into chunks of 100 ms on
-    audio/mic, recorded, as from a microphone, when the last sample is in; tail_s of silence follow,
-    or the last words of the file would have no end that a robot could answer. Raises `InputError`
-    for a file that holds nothing to write, or where out exists; `ConfigError` for an absurd rate.
+    audio/mic, recorded, as from a microphone, when the last sample is in. Where there is sound,
+    tail_s of silence and of the last picture follow the end of the file: without them its last
+    words would have no end that a robot could answer. Raises `InputError` for a file that holds
+    nothing to write, or where out exists; `ConfigError` for an absurd rate.
     """
     if not (math.isfinite(rate_hz) and 0.01 <= rate_hz <= 1000):
         raise ConfigError(f"rate_hz is {rate_hz}: must be 0.01 to 1000 pictures a second")
@@ -65,13 +66,21 @@ def bag_from_media(
     try:
         with BagWriter(out, overwrite=overwrite) as bag:
             chunker = _Chunker(start_ns)
-            _copy(media, bag, chunker, rate_hz, max_side, progress)
+            taker = _PictureTaker(bag, rate_hz, max_side, start_ns)
+            for event in media.events():
+                progress(event.at_s)
+                if isinstance(event, Sound):
+                    _write_all(bag, chunker.add(event))
+                else:
+                    taker.add(event)
+            _write_all(bag, chunker.flush())
+            pictures = bag.counts.get(IMAGE_COMPRESSED.name, 0)
             chunks = bag.counts.get(MIC.name, 0)
             if chunks:
                 _write_all(bag, chunker.silence(math.ceil(tail_s * MIC_RATE_HZ / CHUNK)))
+                taker.stand_still(tail_s)
     finally:
         media.close()
-    pictures = bag.counts.get(IMAGE_COMPRESSED.name, 0)
     if not (pictures or chunks):
         shutil.rmtree(bag.path)
         raise InputError(f"{path} could not be decoded: not one picture or sample came out of it")
@@ -85,31 +94,37 @@ def bag_from_media(
     return MediaSummary(bag.path, pictures, chunks * CHUNK / MIC_RATE_HZ, tuple(notes))
 
 
-def _copy(
-    media: MediaFile,
-    bag: BagWriter,
-    chunker: _Chunker,
-    rate_hz: float,
-    max_side: int,
-    progress: Progress,
-) -> None:
-    due_s = -math.inf
-    for event in media.events():
-        progress(event.at_s)
-        if isinstance(event, Sound):
-            _write_all(bag, chunker.add(event))
-        elif event.at_s >= due_s - 1e-6:
-            _write_picture(bag, event, max_side, chunker.start_ns)
-            # The next one is due a period after this one was: late frames do not add up.
-            first = due_s == -math.inf
-            due_s = (event.at_s if first else max(due_s, event.at_s - 1 / rate_hz)) + 1 / rate_hz
-    _write_all(bag, chunker.flush())
+class _PictureTaker:
+    """Takes pictures of a film at a rate, as a slower camera would."""
 
+    def __init__(self, bag: BagWriter, rate_hz: float, max_side: int, start_ns: int) -> None:
+        self._bag = bag
+        self._period_s = 1.0 / rate_hz
+        self._max_side = max_side
+        self._start_ns = start_ns
+        self._due_s: float | None = None
+        self._last_s = 0.0
+        self._last_jpeg = b""
 
-def _write_picture(bag: BagWriter, frame: Frame, max_side: int, start_ns: int) -> None:
-    rgb = resize_to_fit(frame.rgb(), max_side, max_side)
-    at_ns = start_ns + round(frame.at_s * NS_PER_S)
-    bag.write_jpeg(at_ns, at_ns, encode_jpeg(rgb, JPEG_QUALITY))
+    def add(self, frame: Frame) -> None:
+        if self._due_s is not None and frame.at_s < self._due_s - 1e-6:
+            return
+        # The next one is due a period after this one was: late frames do not add up.
+        due_s = frame.at_s if self._due_s is None else self._due_s
+        self._due_s = max(due_s, frame.at_s - self._period_s) + self._period_s
+        rgb = resize_to_fit(frame.rgb(), self._max_side, self._max_side)
+        self._last_s, self._last_jpeg = frame.at_s, encode_jpeg(rgb, JPEG_QUALITY)
+        self._write(frame.at_s)
+
+    def stand_still(self, seconds: float) -> None:
+        """The last picture goes on for so long."""
+        if self._last_jpeg:
+            for i in range(1, round(seconds / self._period_s) + 1):
+                self._write(self._last_s + i * self._period_s)
+
+    def _write(self, at_s: float) -> None:
+        at_ns = self._start_ns + round(at_s * NS_PER_S)
+        self._bag.write_jpeg(at_ns, at_ns, self._last_jpeg)
 
 
 def _write_all(bag: BagWriter, chunks: Iterator[AudioChunk]) -> None:
@@ -121,7 +136,7 @@ class _Chunker:
     """Cuts sound into chunks of 100 ms; where the file has a gap, a new row of chunks begins."""
 
     def __init__(self, start_ns: int) -> None:
-        self.start_ns = start_ns
+        self._start_ns = start_ns
         self._sequence = 0
         self._held: list[np.ndarray] = []
         self._held_samples = 0
@@ -129,7 +144,7 @@ class _Chunker:
         self._written = 0
 
     def add(self, sound: Sound) -> Iterator[AudioChunk]:
-        at_ns = self.start_ns + round(sound.at_s * NS_PER_S)
+        at_ns = self._start_ns + round(sound.at_s * NS_PER_S)
         if abs(at_ns - self._at_ns(self._held_samples)) > NS_PER_S // MIC_RATE_HZ:
             yield from self.flush()
             self._first_ns, self._written = at_ns, 0

@@ -32,6 +32,8 @@ def match_names(
     Raises `InputError` for a mapping that fits nothing, several namespaces, or no topic of ours.
     """
     found = list(found)
+    if not found:
+        raise InputError(f"bag {bag} is empty: nothing was recorded into it")
     mapped = _mapped(found, remap, bag)
     rest = [pair for pair in found if pair[0] not in {name for name, _ in mapped}]
     placed = [(pair, place) for pair in rest if (place := _place(*pair)) is not None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from minicpmo_ros.brains.build import OmniSettings, build_session
@@ -50,17 +51,21 @@ MakeSession = Callable[[Callable[[Message], None], Callable[[str, str], None]], 
 """Makes a session that hands its results to the first and its troubles to the second."""
 
 
-def default_session(
-    publish: Callable[[Message], None], report: Callable[[str, str], None]
-) -> OmniSession:
-    """The session of the omni node's defaults, without wall times in its decisions."""
-    return build_session(OmniSettings(publish_timings=False), publish, report=report)
+def default_session(pictures: bool = True) -> MakeSession:
+    """The session of the omni node's defaults, without wall times in its decisions.
+
+    pictures: whether the bag has any; where it has none, no camera is missed.
+    """
+    settings = OmniSettings(publish_timings=False)
+    if not pictures:
+        settings = replace(settings, pictures_per_unit=0)
+    return lambda publish, report: build_session(settings, publish, report=report)
 
 
 def replay_offline(
     bag: Bag,
     out: str | Path,
-    make_session: MakeSession = default_session,
+    make_session: MakeSession | None = None,
     *,
     copy_inputs: bool = True,
     overwrite: bool = False,
@@ -69,14 +74,16 @@ def replay_offline(
 ) -> ReplaySummary:
     """Replay a bag into a new one through a session of this process. See `drive.drive`.
 
-    Raises `InputError` where the bag holds neither sound nor pictures or out exists, `ConfigError`
-    for a session that would write wall times into its decisions, and what the session raises when
-    it is opened.
+    make_session: None makes the omni node's default session. Raises `InputError` where the bag
+    holds neither sound nor pictures or out exists, `ConfigError` for a session that would write
+    wall times into its decisions, and what the session raises when it is opened.
     """
     return drive(
         bag,
         out,
-        lambda bag, pictures: OfflineStage(bag, make_session),
+        lambda bag, pictures: OfflineStage(
+            bag, make_session or default_session(pictures is not None)
+        ),
         copy_inputs=copy_inputs,
         overwrite=overwrite,
         progress=progress,
@@ -106,7 +113,7 @@ class OfflineStage:
     @classmethod
     def for_bag(cls, bag: Bag, pictures: Topic | None) -> OfflineStage:
         """The stage with the default session."""
-        return cls(bag, default_session)
+        return cls(bag, default_session(pictures is not None))
 
     def start(self, now_ns: int) -> list[Output]:
         self._now_ns = now_ns

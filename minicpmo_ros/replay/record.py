@@ -105,16 +105,17 @@ def record_bag(
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     try:
-        recorder = Recorder(node, out, overwrite)
-        try:
-            with _stop_signals() as told, console.status("recording; Ctrl-C ends it") as status:
-                end_s = None if seconds is None else time.monotonic() + seconds
-                while not told and (end_s is None or time.monotonic() < end_s):
-                    executor.spin_once(timeout_sec=0.1)
-                    status.update(f"recording; Ctrl-C ends it: {_told(recorder.counts)}")
-                _drain(executor, recorder)
-        finally:
-            recorder.close()
+        with _stop_signals() as told:
+            recorder = Recorder(node, out, overwrite)
+            try:
+                with console.status("recording; Ctrl-C ends it") as status:
+                    end_s = None if seconds is None else time.monotonic() + seconds
+                    while not told and (end_s is None or time.monotonic() < end_s):
+                        executor.spin_once(timeout_sec=0.1)
+                        status.update(f"recording; Ctrl-C ends it: {_told(recorder.counts)}")
+                    _drain(executor, recorder)
+            finally:
+                recorder.close()
         console.print(f"{recorder.writer.path}: {_told(recorder.counts)}")
         return dict(recorder.counts)
     finally:

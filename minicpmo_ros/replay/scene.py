@@ -22,7 +22,7 @@ from minicpmo_ros.replay.from_video import START_NS
 from minicpmo_ros.replay.progress import Progress, no_progress
 from minicpmo_ros.topics import MIC
 
-LENGTH_S = 44.0
+LENGTH_S = 45.0
 PICTURE_HZ = 10
 CHUNK = MIC_RATE_HZ // 10
 WIDTH, HEIGHT = 640, 480
@@ -30,11 +30,11 @@ FRAME_ID = "demo"
 
 PERSON_VOICE = "en-gb+f3"
 PERSON_RATE_WPM = 165
-SPEECH_PEAK = 0.35  # of full scale: somebody a metre away
+SPEECH_PEAK = 0.25  # of full scale: somebody a metre away
 NOISE_DBFS = -62.0  # a quiet room
 
-COVERED_S = (24.0, 29.5)
-BANG_S = 33.3
+COVERED_S = (24.0, 29.0)
+BANG_S = 32.3
 COVER_TIME_S = 0.3  # a hand takes so long to close over the lens
 
 _HAND_RGB = np.array([34.0, 14.0, 11.0], np.float32)  # light through fingers
@@ -54,10 +54,10 @@ class Line:
 
 
 LINES = (
-    Line("Hello robot, can you hear me?", ends_s=4.2),
-    Line("What do you see in this room?", ends_s=12.2),
-    # The answer to it begins at 13 s, so this one falls into the middle of a sentence.
-    Line("Stop. Stop! Wait a moment, please.", starts_s=14.4),
+    Line("Hello robot, can you hear me?", ends_s=3.2),
+    Line("What do you see in this room?", ends_s=11.2),
+    # The answer to it begins at 12 s, so this one falls into the middle of a sentence.
+    Line("Wait, wait! One moment, please.", starts_s=13.4),
     Line("Thank you, robot. That is all for today.", ends_s=38.2),
 )
 

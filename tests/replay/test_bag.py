@@ -216,6 +216,12 @@ def test_a_bag_without_our_topics_lists_what_it_has(tmp_path: Path) -> None:
         open_bag(path)
 
 
+def test_an_empty_bag_is_refused(tmp_path: Path) -> None:
+    BagWriter(tmp_path / "bag").close()
+    with pytest.raises(InputError, match="is empty: nothing was recorded"):
+        open_bag(tmp_path / "bag")
+
+
 def test_a_topic_of_ours_with_another_type_is_left_out_and_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
