@@ -116,20 +116,16 @@ def place(
         first = end - behind + size
         return Placed(sound, old, after.count, first, after.stop, late, overlap, True, False)
     drift_ns = sound.stamp_ns - origin_ns - nearest(end * NS_PER_S, rate)
-    backwards = sound.stamp_ns < after.sound.stamp_ns
-    lost = sound.sequence > after.sound.sequence + 1
-    overlaps = behind > 0 and (
-        drift_ns < -jitter_ns or backwards or (number is not None and is_echo(behind))
-    )
-    misses = behind < 0 and (drift_ns > jitter_ns or lost)
-    if number is not None and (overlaps or misses or behind == 0):
+    if number is not None and (
+        behind == 0 or abs(drift_ns) > jitter_ns or (behind > 0 and is_echo(behind))
+    ):
         start = end - behind
         return _cut(sound, old, number + size, start, stop, border, hole=start > stop)
 
     start = end
-    if abs(drift_ns) > jitter_ns or backwards:
+    if abs(drift_ns) > jitter_ns:
         start = by_stamp
-    elif lost:
+    elif sound.sequence > after.sound.sequence + 1:
         start = max(end, by_stamp)
     # A whole number of samples missing may be a chunk on its way, unless the numbers follow.
     awaited = number is not None and behind < 0 and sound.sequence != after.sound.sequence + 1

@@ -126,7 +126,6 @@ class Timeline:
 
     def _begin(self, start_ns: int | None) -> None:
         self._start_ns = start_ns
-        self._start_moves = False  # an earlier sound that is still in time moves the start back
         self._first_ns: int | None = None
         self._number = 0  # of the open unit since the start
         self._in_gap = False
@@ -144,18 +143,17 @@ class Timeline:
             self._pictures.move_origin(first_ns)
 
     def _start(self, start_ns: int, by_sound: bool) -> None:
-        self._start_ns, self._start_moves = start_ns, by_sound
-        self._sound.move_origin(start_ns)
+        self._start_ns = start_ns
+        self._sound.move_origin(start_ns, may_move=by_sound)
         self._pictures.move_origin(start_ns)
 
     def _begins_earlier(self, chunk: AudioChunk, now_ns: int) -> bool:
         """Whether this chunk, still in time, comes before the one the first unit began with."""
         return (
-            self._start_moves
+            self._sound.may_move
             and self._start_ns is not None
             and chunk.stamp_ns < self._start_ns
             and now_ns <= chunk.end_ns + self._late_ns
-            and self._sound.may_move
         )
 
     def _end_ns(self) -> int:
@@ -200,7 +198,7 @@ class Timeline:
         )
         self._number += count
         self._next_index += count
-        self._start_moves = self._in_gap = False
+        self._in_gap = False
         self._sound.skip_to(self._number)
         self._pictures.skip_to(self._number)
 
@@ -219,7 +217,6 @@ class Timeline:
         )
         self._next_index += 1
         self._number += 1
-        self._start_moves = False
         self.stats.units += 1
         self._count_gaps(unit)
         self._report_losses(unit.index)

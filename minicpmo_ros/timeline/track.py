@@ -57,19 +57,20 @@ class SoundTrack:
         self._settled = 0  # so many of them stay where they are
         self._reach: Placed | None = None  # sound has no hole from the unit's start to its end
         self._broken = False  # there is a hole after that
+        self.may_move = False  # the origin may still move
 
     def add(self, sound: Sound) -> None:
         """Place a chunk among the others."""
         stamp = sound.stamp_ns
         at = len(self._placed)
-        if at > self._settled and stamp < self._placed[-1].sound.stamp_ns:
+        if at and stamp < self._placed[-1].sound.stamp_ns:
             at = bisect_right(self._placed, stamp, self._settled, key=lambda p: p.sound.stamp_ns)
         placed = self._place(sound, at)
         if placed.repeats:
             self._count_cut(placed)
             return
         self._stats.pending[sound.rate_hz] += len(sound.data)
-        if at == self._settled and self._is_late(placed):
+        if at == self._settled and not self.may_move and self._is_late(placed):
             self._settled += 1
             self._settle(placed)
         followers = self._placed[at:]
@@ -103,14 +104,9 @@ class SoundTrack:
             p.end > max(p.first, self._border(self._unit, p.sound.rate_hz)) for p in self._placed
         )
 
-    @property
-    def may_move(self) -> bool:
-        """Whether the origin may still move: no chunk has been given its final place."""
-        return self._settled == 0
-
-    def move_origin(self, origin_ns: int) -> None:
-        """The first unit begins elsewhere than was thought; none has been closed yet."""
-        self._origin_ns = origin_ns
+    def move_origin(self, origin_ns: int, may_move: bool) -> None:
+        """The first unit begins elsewhere than was thought; it may_move until that unit closes."""
+        self._origin_ns, self.may_move = origin_ns, may_move
         sounds = [placed.sound for placed in self._placed]
         self._placed = []
         for sound in sounds:
@@ -241,6 +237,7 @@ class SoundTrack:
 
     def _close(self) -> None:
         self._unit += 1
+        self.may_move = False
         while self._settled < len(self._placed):
             placed = self._placed[self._settled]
             if placed.first >= self._border(self._unit, placed.sound.rate_hz):
