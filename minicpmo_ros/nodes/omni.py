@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from std_srvs.srv import Trigger
@@ -57,6 +57,8 @@ class OmniNode(StackNode):
 
     def configure(self) -> None:
         settings = OmniSettings(**{f.name: self.value(f.name) for f in fields(OmniSettings)})
+        if self.value("image_transport") == "none":
+            settings = replace(settings, pictures_per_unit=0)  # no camera is missed
         worker = ThreadWorker("brain", lambda error: self.troubles.add("brain", repr(error)))
         self.session = build_session(settings, self._out, worker, self.troubles.add)
         self.session.open()

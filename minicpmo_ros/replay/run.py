@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from minicpmo_ros.brains.build import OmniSettings, build_session
-from minicpmo_ros.brains.session import OmniSession
-from minicpmo_ros.messages import Picture
 from minicpmo_ros.replay.bag import Bag, open_bag
 from minicpmo_ros.replay.drive import ReplaySummary, Watch, no_watch
 from minicpmo_ros.replay.progress import progress_bar
-from minicpmo_ros.wire import Message
 
 console = Console(soft_wrap=True, highlight=False)
 
@@ -58,13 +53,6 @@ def replay(
         progress=progress,
         watch=watch,
     )
-
-
-def default_session(
-    publish: Callable[[Message], None], report: Callable[[str, str], None]
-) -> OmniSession:
-    """The omni node's defaults, without wall times in decisions."""
-    return build_session(OmniSettings(publish_timings=False), publish, report=report)
 
 
 def print_summary(summary: ReplaySummary) -> None:
@@ -130,13 +118,3 @@ def speech_wav(bag: Path, out: Path) -> Path | None:
     if heard:
         soundfile.write(out, sound, SPEECH_RATE_HZ)
     return out if heard else None
-
-
-def watch_into(view: object) -> Watch:
-    """A watch that shows every message in a live view."""
-
-    def watch(topic: str, log_ns: int, message: Message | Picture) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            view.add(topic, log_ns, message)  # type: ignore[attr-defined]
-
-    return watch
