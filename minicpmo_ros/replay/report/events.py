@@ -134,7 +134,7 @@ class EventsBuilder:
 
     def states(self, span: Span) -> tuple[StateSpan, ...]:
         ordered = sorted(self._states, key=lambda s: s.stamp_ns)
-        ends = [*(s.stamp_ns for s in ordered[1:]), span.stop_ns]
+        ends = [s.stamp_ns for s in ordered[1:]] + [span.stop_ns] * bool(ordered)
         spans = (
             StateSpan(
                 Span(max(s.stamp_ns, span.start_ns), min(end, span.stop_ns)),

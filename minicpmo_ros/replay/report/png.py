@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minicpmo_ros.errors import ConfigError
+from minicpmo_ros.replay.report.painter import INK, SOFT
 from minicpmo_ros.replay.report.view import ReportView
 from minicpmo_ros.replay.report.words import subtitle, summary_rows
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 100
-INK, SOFT, RULE = "#16202c", "#566372", "#dfe4ea"
 _FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei")
 
 
