@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,14 @@ import pytest
 from minicpmo_ros import topics as t
 from minicpmo_ros.errors import ConfigError, InputError
 from minicpmo_ros.media import compressed
-from minicpmo_ros.messages import NS_PER_MS, NS_PER_S, PlaybackEvent, State, VoiceActivity
+from minicpmo_ros.messages import (
+    NS_PER_MS,
+    NS_PER_S,
+    AudioChunk,
+    PlaybackEvent,
+    State,
+    VoiceActivity,
+)
 from minicpmo_ros.replay.bag import Bag, BagWriter, open_bag
 from minicpmo_ros.replay.drive import TICK_NS, ReplaySummary
 from minicpmo_ros.replay.offline import MakeSession, replay_offline
@@ -258,3 +266,24 @@ def test_faults_do_not_add_up_over_replays_of_one_open_bag(tmp_path: Path) -> No
 
     with open_bag(tmp_path / "in") as bag:
         assert faults(bag, "one") == faults(bag, "two") == {"audio/mic": 1}
+
+
+def test_memory_does_not_grow_with_the_length_of_the_bag(tmp_path: Path) -> None:
+    def peak(name: str, seconds: int) -> int:
+        with BagWriter(tmp_path / name) as bag:
+            for i in range(seconds * 10):
+                bag.write_jpeg(at(i / 10), at(i / 10), large)
+                sound = np.full(1600, i % 99, np.int16)
+                bag.write(t.MIC, at((i + 1) / 10), AudioChunk(at(i / 10), sound, sequence=i))
+        tracemalloc.start()
+        try:
+            replay(tmp_path / name, tmp_path / f"{name}_out", scripted([1]))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    noise = np.random.default_rng(1).integers(0, 255, (240, 320, 3), np.uint8)
+    large = compressed.encode_jpeg(noise)
+    assert 10 * 60 * len(large) > 20e6  # what would be held, if it were
+    peak("warm", 5)
+    assert peak("long", 80) - peak("short", 20) < 2e6
