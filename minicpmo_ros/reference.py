@@ -24,6 +24,11 @@ PARTS = {
 }
 
 
+def topic_rows() -> list[str]:
+    """A row of a Markdown table for each topic."""
+    return [f"| `{t.name}` | {t.type} | {t.qos_text} | {t.by} |" for t in ALL]
+
+
 def interfaces_page(folder: Path) -> str:
     """The whole page as Markdown. folder holds msg/, srv/ and action/."""
     lines = [
@@ -34,7 +39,7 @@ def interfaces_page(folder: Path) -> str:
         "",
         "| topic | type | QoS | published by |",
         "|---|---|---|---|",
-        *(f"| `{t.name}` | {t.type} | {t.qos_text} | {t.by} |" for t in ALL),
+        *topic_rows(),
         "| `/diagnostics` | diagnostic_msgs/msg/DiagnosticArray | reliable, 10 | all, 1 Hz |",
         "",
         "| service or action | type | node | what it does |",
