@@ -198,7 +198,6 @@ class EchoCanceller:
         if abs(step_ns) > TOLERANCE_NS:
             self.stats.gaps += 1
             self._read_index = None
-            self._uncleaned = EMPTY_SAMPLES
         if step_ns < -_NEW_CLOCK_NS:
             self._reference.clear()
 

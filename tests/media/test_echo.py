@@ -292,6 +292,16 @@ def test_after_a_jump_of_the_clock_the_echo_is_taken_out_again(robot, robot_at_m
     assert level_db(before) - level_db(after) > 25.0
 
 
+def test_after_time_was_set_back_what_was_played_later_is_no_reference(robot):
+    canceller = EchoCanceller(EchoConfig("on"))
+    silence = np.zeros(4 * MIC_HZ, np.int16)
+    converse(canceller, cut(silence, MIC_HZ, 100), cut(robot, PLAYED_HZ, 20))
+    used_ms = canceller.stats.reference_ms
+    assert used_ms > 1_000.0
+    converse(canceller, cut(silence, MIC_HZ, 100, START_NS + 3 * NS_PER_S // 2), [])
+    assert canceller.stats.reference_ms == used_ms
+
+
 def test_played_stamps_of_another_clock_are_counted_and_left_out(robot):
     canceller = EchoCanceller(EchoConfig("on"))
     canceller.clean(AudioChunk(START_NS, np.zeros(1600, np.int16)))
@@ -326,6 +336,13 @@ def test_what_was_played_is_not_kept_for_ever(robot):
     for k in range(5_000):
         canceller.played(AudioChunk(START_NS + k * 20 * NS_PER_MS, robot[:480], PLAYED_HZ))
     assert len(canceller._reference._pieces) < 2_000
+    canceller.reset()
+    for k in range(100):
+        for part in range(5):
+            stamp_ns = START_NS + (5 * k + part) * 20 * NS_PER_MS
+            canceller.played(AudioChunk(stamp_ns, robot[:480], PLAYED_HZ))
+        canceller.clean(AudioChunk(START_NS + k * 100 * NS_PER_MS, np.zeros(1600, np.int16)))
+    assert len(canceller._reference._pieces) < 100
 
 
 @pytest.mark.parametrize(

@@ -413,6 +413,26 @@ def test_without_onnxruntime_silero_says_what_to_install_and_auto_is_energy(monk
     assert VoiceDetector(VoiceConfig("auto")).detector == "energy"
 
 
+def test_silero_gets_64_samples_of_context_and_its_state():
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(silero.find_model()))
+    sound = sentence(SPEAKERS[0])[: 60 * 512]
+    padded = np.concatenate([np.zeros(64, np.float32), sound.astype(np.float32) / 32768])
+    state = np.zeros((2, 1, 128), np.float32)
+    expected = []
+    for begin in range(0, len(sound), 512):
+        window = padded[None, begin : begin + 64 + 512]
+        output, state = session.run(
+            None, {"input": window, "state": state, "sr": np.array(RATE_HZ, np.int64)}
+        )
+        expected.append(output[0, 0])
+    model = silero.SileroModel()
+    heard = [model.probability(sound[k : k + 512]) for k in range(0, len(sound), 512)]
+    assert np.allclose(heard, expected, atol=1e-4)
+    assert max(expected) > 0.9
+
+
 def test_a_broken_model_file_is_named(tmp_path):
     (tmp_path / "silero_vad.onnx").write_bytes(b"not a network")
     with pytest.raises(DeviceError, match=r"silero_vad\.onnx cannot be run"):
