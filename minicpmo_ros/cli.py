@@ -110,11 +110,20 @@ def from_video(
 def bench_ros(
     seconds: Annotated[float, typer.Option(help="Length of the live measurement.")] = 60.0,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    device: Annotated[
+        bool, typer.Option("--device", help="Play on the sound device, not the clock sink.")
+    ] = False,
+    microphone: Annotated[
+        bool, typer.Option("--microphone", help="Listen to the sound device, not a file.")
+    ] = False,
+    hour: Annotated[
+        bool, typer.Option("--hour", help="Also replay an hour and watch the memory.")
+    ] = False,
 ) -> None:
     """Latency, loss, processor share and replay speed of the nodes."""
-    from minicpmo_ros.replay.bench_ros import bench
+    from minicpmo_ros.bench.ros import bench
 
-    bench(seconds, json)
+    bench(seconds, json, device=device, microphone=microphone, hour=hour)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class Figure:
         return cls(name, value, unit, f">= {limit:g}", value >= limit)
 
 
-def machine() -> dict[str, str | int]:
+def machine() -> dict[str, object]:
     """What the figures were measured on."""
     return {
         "processor": _processor(),
@@ -42,11 +43,22 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def show(title: str, figures: list[Figure], path: Path | None) -> None:
-    """Print the table; with a path, also write {"machine": ..., "figures": {name: number}}."""
-    console = Console(soft_wrap=True)
+def show(
+    title: str,
+    figures: list[Figure],
+    path: Path | None,
+    conditions: Mapping[str, object] | None = None,
+) -> None:
+    """Print the table; with a path, also write {"machine": ..., "figures": {name: number}}.
+
+    conditions: under which it was measured; printed, and written beside the machine's facts.
+    """
+    console = Console(soft_wrap=True, highlight=False)
     on = machine()
     console.print(f"{title}, on {on['processor']}, {on['cores']} cores, {on['memory_gib']} GiB")
+    if conditions:
+        console.print("; ".join(f"{name}: {value}" for name, value in conditions.items()))
+        on["conditions"] = dict(conditions)
     table = Table(box=None, pad_edge=False)
     for heading, side in (("figure", "left"), ("value", "right"), ("unit", "left")):
         table.add_column(heading, justify=side)  # type: ignore[arg-type]
