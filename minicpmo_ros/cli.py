@@ -60,12 +60,27 @@ def replay(
     out: Annotated[Path | None, typer.Option(help="Bag to write.")] = None,
     ros: Annotated[bool, typer.Option("--ros", help="Through real nodes and /clock.")] = False,
     inputs: Annotated[bool, typer.Option(help="Copy the inputs into the new bag.")] = True,
+    remap: Annotated[
+        list[str], typer.Option(help="A topic of the bag for one of ours: /cam/image:=image_raw.")
+    ] = [],  # noqa: B006 - typer wants it so, and it is only read
+    namespace: Annotated[
+        str | None,
+        typer.Option(help="Where the bag's topics are; found by itself if there is one."),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Let the stack live through a recording again; the same bytes every time."""
-    from minicpmo_ros.replay.run import replay_bag
+    from minicpmo_ros.replay.run import remapping, replay_bag
 
-    replay_bag(bag, out or bag.with_name(bag.stem + "_replayed"), ros, inputs, force)
+    replay_bag(
+        bag,
+        out or bag.with_name(bag.stem + "_replayed"),
+        ros=ros,
+        inputs=inputs,
+        overwrite=force,
+        remap=remapping(remap),
+        namespace=namespace,
+    )
 
 
 @app.command()

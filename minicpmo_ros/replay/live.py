@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from minicpmo_ros.errors import DeviceError, MinicpmoError
 from minicpmo_ros.replay.run import console
@@ -25,7 +25,7 @@ def look_around() -> tuple[Found, Found, Found]:
     from minicpmo_ros.media.camera_v4l2 import video_devices
     from minicpmo_ros.media.devices import find_device
 
-    def sound(what: str, kind: str) -> Found:
+    def sound(what: str, kind: Literal["input", "output"]) -> Found:
         try:
             return Found(what, True, find_device("", kind).name)
         except DeviceError as error:

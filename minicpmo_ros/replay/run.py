@@ -8,15 +8,29 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from minicpmo_ros.errors import ConfigError
 from minicpmo_ros.replay.bag import Bag, open_bag
-from minicpmo_ros.replay.drive import ReplaySummary, Watch, no_watch
+from minicpmo_ros.replay.drive import ReplaySummary, Stage, Watch, no_watch
 from minicpmo_ros.replay.progress import progress_bar
+from minicpmo_ros.topics import Topic
 
 console = Console(soft_wrap=True, highlight=False)
 
 
-def replay_bag(bag: Path, out: Path, ros: bool, inputs: bool, overwrite: bool) -> None:
-    with open_bag(bag) as opened, progress_bar("replay", opened.duration_s) as progress:
+def replay_bag(
+    bag: Path,
+    out: Path,
+    *,
+    ros: bool,
+    inputs: bool,
+    overwrite: bool,
+    remap: dict[str, str],
+    namespace: str | None,
+) -> None:
+    with (
+        open_bag(bag, remap, namespace) as opened,
+        progress_bar("replay", opened.duration_s) as progress,
+    ):
         summary = replay(
             opened, out, ros=ros, copy_inputs=inputs, overwrite=overwrite, progress=progress
         )
@@ -36,6 +50,7 @@ def replay(
     """One replay of an open bag, with real nodes or without ROS; both write the same bytes."""
     from minicpmo_ros.replay.drive import drive
 
+    stage_of: Callable[[Bag, Topic | None], Stage]
     if ros:
         from minicpmo_ros.replay.ros_replay import RosStage
 
@@ -53,6 +68,15 @@ def replay(
         progress=progress,
         watch=watch,
     )
+
+
+def remapping(rules: list[str]) -> dict[str, str]:
+    """ "FROM:=TO" rules as ROS writes them; raises ConfigError."""
+    pairs = [rule.partition(":=") for rule in rules]
+    for rule, (source, _, target) in zip(rules, pairs, strict=True):
+        if not (source and target):
+            raise ConfigError(f"remap rule '{rule}': must be FROM:=TO, e.g. /cam/image:=image_raw")
+    return {source: target for source, _, target in pairs}
 
 
 def print_summary(summary: ReplaySummary) -> None:

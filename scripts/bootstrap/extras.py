@@ -38,6 +38,7 @@ class Extra:
 
 EXTRAS = (
     Extra("report", "the timeline report", disk_mb=250),
+    Extra("video", "recordings from videos", disk_mb=150),
     Extra("test", "what the tests need", disk_mb=250),
     Extra("lint", "ruff and mypy", disk_mb=150),
 )
@@ -45,8 +46,8 @@ EXTRAS = (
 # Which extras a target cannot do without. `extras` takes all that the machine can hold.
 PROFILES: dict[str, tuple[str, ...]] = {
     "run": ("report",),
-    "test": ("report", "test"),
-    "lint": ("report", "test", "lint"),
+    "test": ("report", "video", "test"),
+    "lint": ("report", "video", "test", "lint"),
     "extras": (),
 }
 
