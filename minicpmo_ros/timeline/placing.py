@@ -116,9 +116,7 @@ def place(
         first = end - behind + size
         return Placed(sound, old, after.count, first, after.stop, late, overlap, True, False)
     drift_ns = sound.stamp_ns - origin_ns - nearest(end * NS_PER_S, rate)
-    if number is not None and (
-        behind == 0 or abs(drift_ns) > jitter_ns or (behind > 0 and is_echo(behind))
-    ):
+    if number is not None and (behind == 0 or (behind > 0 and is_echo(behind))):
         start = end - behind
         return _cut(sound, old, number + size, start, stop, border, hole=start > stop)
 

@@ -198,7 +198,6 @@ class Timeline:
         )
         self._number += count
         self._next_index += count
-        self._in_gap = False
         self._sound.skip_to(self._number)
         self._pictures.skip_to(self._number)
 

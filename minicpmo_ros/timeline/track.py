@@ -33,6 +33,13 @@ class _Stretch:
     stop: int
     pieces: list[np.ndarray] = field(default_factory=list)
 
+    def at_rate(self, rate_hz: int) -> tuple[int, int]:
+        """Which samples of another rate's grid lie within."""
+        return (
+            ceiling(self.first * rate_hz, self.rate_hz),
+            ceiling(self.stop * rate_hz, self.rate_hz),
+        )
+
     @property
     def samples(self) -> np.ndarray:
         return self.pieces[0] if len(self.pieces) == 1 else np.concatenate(self.pieces)
@@ -117,13 +124,18 @@ class SoundTrack:
         """The sound of the open unit; closes it and opens the next."""
         stretches, muted = self._stretches()
         samples = np.zeros(self._config.unit_samples, dtype=np.int16)
+        begin = self._unit * len(samples)
         filled: list[tuple[int, int]] = []
         reached = 0
         for stretch in stretches:
-            start, stop = self._render(stretch, samples, reached)
+            start, stop = stretch.at_rate(self._config.rate_hz)
+            start, stop = max(start - begin, 0), min(stop - begin, len(samples))
+            if start >= stop:
+                continue
+            samples[start:stop] = self._render(stretch, begin + start, begin + stop)
             if start > reached:
                 filled.append((reached, start))
-            reached = max(reached, stop)
+            reached = stop
         if reached < len(samples):
             filled.append((reached, len(samples)))
         silent = sum(stop - start for start, stop in filled)
@@ -213,27 +225,13 @@ class SoundTrack:
             stretches[-1].pieces.append(placed.data[start - placed.first : stop - placed.first])
         return stretches, muted
 
-    def _render(self, stretch: _Stretch, samples: np.ndarray, reached: int) -> tuple[int, int]:
-        """Write a stretch into the unit, not before reached; where it starts and stops there."""
-        rate, to = stretch.rate_hz, self._config.rate_hz
-        begin = self._unit * len(samples)
-        start = ceiling(stretch.first * to, rate) - begin
-        stop = min(ceiling(stretch.stop * to, rate) - begin, len(samples))
-        if stretch.first < self._border(self._unit, rate):
-            start = 0
-        start = max(start, reached)
-        if start >= stop:
-            return reached, reached
-        sound = stretch.samples
-        if rate == to:
-            samples[start:stop] = sound[
-                begin + start - stretch.first : begin + stop - stretch.first
-            ]
-        else:
-            samples[start:stop] = resample(
-                sound, stretch.first, rate, to, begin + start, begin + stop
-            )
-        return start, stop
+    def _render(self, stretch: _Stretch, start: int, stop: int) -> np.ndarray:
+        """Samples start to stop of a stretch on the grid of the units' rate."""
+        if stretch.rate_hz == self._config.rate_hz:
+            return stretch.samples[start - stretch.first : stop - stretch.first]
+        return resample(
+            stretch.samples, stretch.first, stretch.rate_hz, self._config.rate_hz, start, stop
+        )
 
     def _close(self) -> None:
         self._unit += 1

@@ -183,6 +183,19 @@ def test_a_correction_of_drift_is_the_same_however_the_chunks_are_cut(step_ms: f
     assert heard[0] == heard[1] == heard[2]
 
 
+def test_stamps_rounded_to_a_nanosecond_decide_nothing() -> None:
+    # Off by exactly the jitter; a chunk cut in two has stamps that are off by half a ns more.
+    data, rate = noise(44_100), 44_100
+    for size in (147, 1_111, 4_410):
+        early, off = Stream(data, rate), Stream(data, rate, T0 + ms(20))
+        chunks = [early.chunk(a, min(a + size, 4_410)) for a in range(0, 4_410, size)]
+        chunks += [off.chunk(a, min(a + size, 44_100)) for a in range(4_410, 44_100, size)]
+        timeline = Timeline(TimelineConfig(jitter_ms=20))
+        play(timeline, [Arrival(c.end_ns + ms(1), c) for c in chunks], T0 + ms(1_200))
+        assert timeline.stats.units == 1
+        assert timeline.stats.filled == timeline.stats.overlap.count == 0
+
+
 def test_chunks_shorter_than_the_jitter_that_come_twice_are_used_once() -> None:
     stream = Stream(noise(RATE))
     arrivals = [a for a in prompt(stream.chunks(10)) for _ in range(2)]

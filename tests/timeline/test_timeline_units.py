@@ -96,6 +96,18 @@ def test_a_short_hole_between_unnumbered_chunks_waits_for_the_chunk_that_may_fil
     np.testing.assert_array_equal(unit.samples, stream.data[:RATE])
 
 
+def test_a_unit_does_not_close_over_a_gap_that_a_delayed_chunk_may_fill() -> None:
+    stream, timeline = stream_of(1.2), Timeline(TimelineConfig())
+    chunks = [
+        AudioChunk(c.stamp_ns + 12_345 * (c.sequence % 3), c.data, RATE) for c in stream.chunks()
+    ]
+    delayed = chunks.pop(9)
+    assert play(timeline, prompt(chunks[:9])) == []
+    assert timeline.add_audio(chunks[9], T0 + ms(1_050)) == []
+    (unit,) = timeline.add_audio(delayed, T0 + ms(1_060))
+    np.testing.assert_array_equal(unit.samples, stream.data[:RATE])
+
+
 def test_one_gap_over_several_units_is_one_gap() -> None:
     stream, timeline = stream_of(5), Timeline(TimelineConfig())
     chunks = stream.chunks()
@@ -166,6 +178,20 @@ def test_old_sound_does_not_move_the_beginning() -> None:
     assert unit.start_ns == chunks[59].stamp_ns
     np.testing.assert_array_equal(unit.samples, stream.data[47_200:63_200])
     assert timeline.stats.late.ms == 50
+    counts_add_up(timeline)
+
+
+def test_sound_too_late_to_be_the_first_is_counted_once_though_the_beginning_moves_before_it() -> (
+    None
+):
+    stream, timeline = stream_of(2), Timeline(TimelineConfig())
+    first, inside, last = (stream.chunk(16 * a, 16 * b) for a, b in [(0, 100), (20, 30), (40, 140)])
+    for chunk, now_ms in ((last, 140), (inside, 141), (first, 142)):
+        timeline.add_audio(chunk, T0 + ms(now_ms))
+    (unit,) = timeline.advance(T0 + ms(1_200))
+    assert unit.start_ns == T0
+    np.testing.assert_array_equal(unit.samples[:2_240], stream.data[:2_240])
+    assert timeline.stats.overlap.ms == 70
     counts_add_up(timeline)
 
 
