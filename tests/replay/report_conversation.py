@@ -195,7 +195,7 @@ def _turn(turn: int, epoch: int, start_s: float, text: str, espeak: bool) -> lis
             marks,
             last=stop == len(data),
         )
-        made.append(("audio/speech", at(start_s) + (9 + i) * NS_PER_MS, chunk))
+        made.append(("audio/speech", at(start_s) + (12 + i) * NS_PER_MS, chunk))
     return made
 
 

@@ -131,7 +131,7 @@ class ReportBuilder:
                 self._cover(message.stamp_ns)
                 self._latency.add(latency.PICTURE, message.stamp_ns, log_ns - message.stamp_ns)
             case SpeechChunk():
-                self._take_speech(log_ns, message)
+                self._turns.add_chunk(message, log_ns)
             case Decision():
                 self._events.add_decision(message, log_ns)
                 self._cover(message.stamp_ns - NS_PER_S, message.stamp_ns)
@@ -158,23 +158,13 @@ class ReportBuilder:
         if from_mic:
             self._latency.add(latency.MIC, chunk.end_ns, log_ns - chunk.end_ns)
 
-    def _take_speech(self, log_ns: int, chunk: SpeechChunk) -> None:
-        begun = self._turns.add_chunk(chunk, log_ns)
-        decided_ns = self._events.decided_ns(chunk.unit)
-        if begun is not None and decided_ns is not None:
-            self._latency.add(latency.SPEECH, chunk.stamp_ns, log_ns - decided_ns)
-
     def _take_playback(self, report: Playback) -> None:
-        known = self._turns.add_report(report)
+        self._turns.add_report(report)
         self._cover(report.stamp_ns)
         if report.event != PlaybackEvent.PLAYING:
             self._marks.append(
                 PlaybackMark(report.stamp_ns, report.turn, report.event, report.heard)
             )
-        if report.event == PlaybackEvent.STARTED and known.planned_ns is not None:
-            first_ns = known.sounded_ns or report.stamp_ns
-            self._latency.add(latency.SOUND, first_ns, first_ns - known.first_log_ns)
-            self._latency.add(latency.SCHEDULE, first_ns, first_ns - known.planned_ns)
 
     def _cover(self, start_ns: int, stop_ns: int | None = None) -> None:
         self._start_ns = start_ns if self._start_ns is None else min(self._start_ns, start_ns)
@@ -200,6 +190,7 @@ class ReportBuilder:
             epochs=self._events.epochs(span),
             conversation=conversation(self._left, self._right, self.limits.wav_s),
         )
+        self._measure_turns()
         self._measure_interruptions(view)
         other_clock = self._other_clock()
         hops = self._latency.build(without=latency.AGAINST_LOG if other_clock else ())
@@ -214,6 +205,22 @@ class ReportBuilder:
         else:
             stop = max(self._stop_ns, *turn_stops, start)
         return Span(start, max(stop, start + NS_PER_S))
+
+    def _measure_turns(self) -> None:
+        """How fast turns reached the speaker; topics may have been logged in any order."""
+        speech, sound, schedule = [], [], []
+        for turn in self._turns.records:
+            if turn.planned_ns is None:
+                continue
+            decided_ns = self._events.decided_ns(turn.unit)
+            if decided_ns is not None:
+                speech.append((turn.planned_ns, turn.first_log_ns - decided_ns))
+            if turn.sounded_ns is not None:
+                sound.append((turn.sounded_ns, turn.sounded_ns - turn.first_log_ns))
+                schedule.append((turn.sounded_ns, turn.sounded_ns - turn.planned_ns))
+        self._latency.set(latency.SPEECH, speech)
+        self._latency.set(latency.SOUND, sound)
+        self._latency.set(latency.SCHEDULE, schedule)
 
     def _measure_interruptions(self, view: ReportView) -> None:
         """How fast the robot fell silent; known only when all events are there."""

@@ -138,32 +138,29 @@ class TurnsBuilder:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the builder
         self._written = 0
 
-    def add_chunk(self, chunk: SpeechChunk, log_ns: int) -> TurnRecord | None:
-        """The turn if this chunk begins it. A chunk that was there already is left out."""
+    def add_chunk(self, chunk: SpeechChunk, log_ns: int) -> None:
+        """A chunk that was there already is left out."""
         key = (chunk.epoch, chunk.turn)
         record = self._now.get(key)
         if record is not None and chunk.sequence <= record.sequence:
             # Sequence 0 at another time: another session counts its turns from 1 again.
             if chunk.sequence > 0 or chunk.stamp_ns == record.planned_ns:
-                return None
+                return
             record = None
         if record is None:
             record = self._new(key)
-        begins = record.planned_ns is None
         record.add_chunk(chunk, log_ns)
         samples = resampled(chunk.data, chunk.sample_rate, record.rate_hz)
         self._file.seek(2 * self._written)
         self._file.write(np.ascontiguousarray(samples, "<i2").tobytes())
         record.pieces.append((self._written, len(samples)))
         self._written += len(samples)
-        return record if begins else None
 
-    def add_report(self, report: Playback) -> TurnRecord:
+    def add_report(self, report: Playback) -> None:
         self.with_playback = True
         key = (report.epoch, report.turn)
         record = self._now.get(key) or self._new(key)
         record.add_report(report)
-        return record
 
     def _new(self, key: tuple[int, int]) -> TurnRecord:
         record = TurnRecord(turn=key[1], epoch=key[0])

@@ -47,6 +47,8 @@ def subtitle(view: ReportView) -> str:
     """When it was, how long and with which brain."""
     when = datetime.fromtimestamp(view.span.start_ns / NS_PER_S, timezone.utc)
     brains = ", ".join(view.summary.brains)
+    if not view.span.start_ns:
+        return "nothing recorded"
     parts = [f"{when:%Y-%m-%d %H:%M:%S} UTC", duration(view.span.ms)]
     return " · ".join([*parts, f"brain: {brains}"] if brains else parts)
 

@@ -190,7 +190,7 @@ function layout() {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: ink },
     xaxis: {
-      range: shown.slice(), domain: [0, 1], anchor: lane.latency.axis, showgrid: true, gridcolor: rule, zeroline: false,
+      range: shown.slice(), domain: [0, 1], anchor: "free", position: 0, showgrid: true, gridcolor: rule, zeroline: false,
       tickcolor: rule, ticks: "outside", tickfont: { color: soft, size: 12 }, ...ticks(shown, plotWidth()),
     },
     annotations: [], shapes: [], images: [],
