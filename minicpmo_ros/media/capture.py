@@ -58,6 +58,8 @@ class Capture:
         self._given = 0
         self._flushed = False
         self._finished = False
+        self._next_ns = 0
+        self._run_jumps: tuple[tuple[int, int], int] | None = None
 
     @property
     def overflow_ms(self) -> float:
@@ -73,6 +75,7 @@ class Capture:
         self.blocks += 1
         if flags:
             self.xruns += 1
+            self.tracker.doubt()
         ring = self.ring
         if self._cut and ring.capacity - ring.available >= frames:
             # Before the frames themselves, so that the reader finds it when it finds them.
@@ -105,7 +108,23 @@ class Capture:
             return self.piece(frames) if self._next_run() else None
         first = self._runs[0][1] + self._resampler.input_frame(self._given)
         self._given += len(piece)
-        return self.tracker.stamp(first), piece
+        return self._contiguous(self.tracker.stamp(first), len(piece)), piece
+
+    def _contiguous(self, stamp_ns: int, frames: int) -> int:
+        """The stamp of the next piece, which follows the last one but for drift and jumps.
+
+        The tracker moves with the device, the reader in its own time: what it moved while nobody
+        read must not show as a step between two pieces.
+        """
+        length_ns = round(frames * NS_PER_S / self._resampler.out_rate_hz)
+        same = self._run_jumps == (self._runs[0], self.tracker.jumps)
+        if same:
+            drift_ns = length_ns * self.tracker.slew_ppm // 1_000_000
+            ahead_ns = stamp_ns - self._next_ns
+            stamp_ns = self._next_ns + max(-drift_ns, min(drift_ns, ahead_ns))
+        self._run_jumps = (self._runs[0], self.tracker.jumps)
+        self._next_ns = stamp_ns + length_ns
+        return stamp_ns
 
     def _pull(self) -> bool:
         """Resample what the ring has of this run; False where nothing more is there now."""

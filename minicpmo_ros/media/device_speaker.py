@@ -52,6 +52,7 @@ class Outlet:
         self.blocks += 1
         if flags:
             self.xruns += 1
+            self.tracker.doubt()
         if self._resampler is None:
             stamp_ns = self.tracker.stamp(self._sent) + self._correction_ns
             self._queue.take(frames, stamp_ns, data[:, 0])

@@ -25,16 +25,17 @@ class SpeakerConfig:
 
     sink: "device", "clock" (no sound, but paced as if) or "file:PATH" (.wav, .flac or .ogg).
     device: name, part of a name, or index of an output device; "" is the default one.
-    block_ms: of the device's callback; an interruption takes one of them to be silent in the queue.
-    latency_ms: what the device may hold beyond that, 0 for its own default: sound that it has
-    taken cannot be called back. latency_correction_ms: added to the time at which the device says
-    a sample sounds. device_rate_hz: rate asked of the device, 0 for 24 kHz or else any it does.
+    block_ms: of the device's callback. latency_ms: sound that the device holds, 0 for its own
+    default; it can be no less than two blocks. What it holds cannot be called back: an interruption
+    is heard about latency_ms + 2 block_ms later. latency_correction_ms: added to the time at which
+    the device says a sample sounds. device_rate_hz: asked of the device, 0 for 24 kHz or else any
+    that it does.
     """
 
     sink: str = "device"
     device: str | int = ""
-    block_ms: int = 20
-    latency_ms: int = 40
+    block_ms: int = 10
+    latency_ms: int = 30
     latency_correction_ms: float = 0.0
     device_rate_hz: int = 0
 

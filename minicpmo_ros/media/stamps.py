@@ -52,13 +52,14 @@ class StampTracker:
 
     Stamps of consecutive pieces are contiguous: the line follows the drift between the sound
     card's clock and ours by at most `slew_ppm`. Where the measurements agree that the line is off
-    by more than `jump_ns` (samples were lost, a clock was set), it is drawn anew and counted.
+    by more than `jump_ns` (samples were lost, a clock was set), it is drawn anew and counted. Sound
+    servers report latencies that wander by tens of ms when nothing is lost: hence the width.
     """
 
     def __init__(
         self,
         rate_hz: int,
-        jump_ns: int = 30 * NS_PER_MS,
+        jump_ns: int = 60 * NS_PER_MS,
         slew_ppm: int = 200,
         window: int = 50,
         settling: int = 0,
@@ -70,11 +71,13 @@ class StampTracker:
         self._rate_hz = rate_hz
         self._settling = settling
         self._jump_ns = jump_ns
-        self._slew_ppm = slew_ppm
+        self.slew_ppm = slew_ppm
         self._window = window
         self._seen: list[tuple[int, int]] = []
         self._line: tuple[int, int] | None = None
         self._given = False
+        self._off = 0
+        self._doubts = 0
         self.jumps = 0
         self.jumped_ns = 0
         """Sum of all jumps: positive where time was lost."""
@@ -87,6 +90,10 @@ class StampTracker:
     # Five of 20 ms: one or two wild measurements do not move a median of five.
     _RECENT = 5
 
+    def doubt(self) -> None:
+        """The device says that samples were lost: believe smaller jumps too for half a second."""
+        self._doubts = 25
+
     def observe(self, frame: int, measured_ns: int) -> None:
         """The device says that `frame` (counted from 0) was sampled at measured_ns."""
         seen = self._seen
@@ -96,18 +103,24 @@ class StampTracker:
         if self._line is None:
             self._line = (frame, measured_ns)
             return
-        recent = self._error(seen[-self._RECENT :])
+        recent, spread = self._recent_error()
+        self._doubts -= self._doubts > 0
+        tolerance = self._jump_ns // 4 if self._doubts else self._jump_ns
+        self._off = self._off + 1 if abs(recent) > tolerance else 0
         if not self._given or self._settling > 0:
             self._settling -= 1
             self._shift(frame, self._error(seen))
-        elif abs(recent) > self._jump_ns and len(seen) >= self._RECENT:
-            self._shift(frame, recent)
-            self.jumps += 1
-            self.jumped_ns += recent
-            del seen[: -self._RECENT]
+        elif self._off:
+            # One jump when the measurements have come to rest; if they never do, then anyway.
+            if (self.ready and spread < tolerance // 4) or self._off >= self._window:
+                self._shift(frame, recent)
+                self.jumps += 1
+                self.jumped_ns += recent
+                self._off = 0
+                del seen[: -self._RECENT]
         else:
             elapsed_ns = (frame - self._line[0]) * NS_PER_S // self._rate_hz
-            most = max(0, elapsed_ns * self._slew_ppm // 1_000_000)
+            most = max(0, elapsed_ns * self.slew_ppm // 1_000_000)
             self._shift(frame, max(-most, min(most, self._error(seen))))
 
     def stamp(self, frame: float) -> int:
@@ -126,6 +139,15 @@ class StampTracker:
         line = self._line
         errors = sorted(measured - self._on_line(frame, line) for frame, measured in seen)
         return errors[len(errors) // 2]
+
+    def _recent_error(self) -> tuple[int, int]:
+        """Median of the last few distances from the line, and how far their middle ones spread."""
+        assert self._line is not None
+        line = self._line
+        recent = self._seen[-self._RECENT :]
+        errors = sorted(measured - self._on_line(frame, line) for frame, measured in recent)
+        middle = len(errors) // 2
+        return errors[middle], errors[-1 - middle // 2] - errors[middle // 2]
 
     def _shift(self, frame: int, shift_ns: int) -> None:
         """Move the line, and its fixed point to `frame`. One store: a reader sees old or new."""

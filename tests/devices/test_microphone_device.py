@@ -14,7 +14,10 @@ from minicpmo_ros.media.devices import find_device, list_devices
 from minicpmo_ros.media.microphone import MicConfig, Microphone, make_microphone
 from minicpmo_ros.media.resample import resample
 from minicpmo_ros.messages import NS_PER_MS, NS_PER_S, AudioChunk
-from tests.devices.pulse import PulseServer
+from tests.devices.pulse import PulseServer, place
+
+# A machine that is busy with other tests must not lose samples; delay costs nothing here.
+PATIENT_MS = 300
 
 
 class Listener:
@@ -70,8 +73,9 @@ def noise(seconds: float, rate_hz: int = 16_000) -> np.ndarray:
     return (samples * np.random.default_rng(2).choice([-1, 1], len(samples))).astype(np.int16)
 
 
-def contiguous(chunks: list[AudioChunk]) -> bool:
-    return all(abs(b.stamp_ns - a.end_ns) < 31_250 for a, b in pairwise(chunks))
+def gaps(chunks: list[AudioChunk]) -> int:
+    """How often a chunk does not begin, to half a sample, where the one before it ended."""
+    return sum(abs(b.stamp_ns - a.end_ns) > 31_250 for a, b in pairwise(chunks))
 
 
 def test_devices_are_listed_and_found_by_name_part_and_index(pulse: PulseServer) -> None:
@@ -91,16 +95,16 @@ def test_an_unknown_device_is_an_error_that_lists_the_known_ones(pulse: PulseSer
 
 def test_sound_arrives_sample_exact_and_with_its_time(pulse: PulseServer) -> None:
     spoken = noise(1.5)
-    with Listener(MicConfig(device="robot_mic")) as listener:
+    with Listener(MicConfig(device="robot_mic", latency_ms=PATIENT_MS)) as listener:
         listener.wait(15)
-        calm = len(listener.chunks)
         before_ns, after_ns = pulse.speak(spoken)
         listener.wait(8)
     heard = listener.samples
-    first = int(np.flatnonzero(heard)[0])
-    np.testing.assert_array_equal(heard[first : first + len(spoken)], spoken)
+    first = place(spoken, heard)
+    assert not heard[:first].any()
     assert not heard[first + len(spoken) :].any()
-    assert contiguous(listener.chunks[calm:])
+    # A stamp that is corrected is one that is admitted.
+    assert gaps(listener.chunks) <= listener.microphone.status.jumps
     first_ns = listener.stamp_of(first)
     # It sounded after paplay was started, and as long before its end as it takes to play.
     slack_ns = 300 * NS_PER_MS
@@ -112,7 +116,8 @@ def test_a_device_of_another_rate_is_resampled(pulse: PulseServer) -> None:
     """At 48 kHz the server triples the rate and we divide it again: the sound stays the same."""
     time_s = np.arange(16_000) / 16_000
     spoken = (8_000 * np.sin(2 * np.pi * (200 + 1_000 * time_s) * time_s)).astype(np.int16)
-    with Listener(MicConfig(device="robot_mic", device_rate_hz=48_000)) as listener:
+    config = MicConfig(device="robot_mic", device_rate_hz=48_000, latency_ms=PATIENT_MS)
+    with Listener(config) as listener:
         listener.wait(5)
         pulse.speak(spoken)
         listener.wait(8)
@@ -139,7 +144,7 @@ def test_chunks_have_the_length_asked_for_and_are_numbered(
 
 
 def test_a_sound_server_that_dies_and_returns_is_survived(pulse: PulseServer) -> None:
-    with Listener(MicConfig(device="robot_mic")) as listener:
+    with Listener(MicConfig(device="robot_mic", latency_ms=PATIENT_MS)) as listener:
         listener.wait(8)
         pulse.stop(how=9)
         for _ in range(500):
@@ -163,8 +168,7 @@ def test_a_sound_server_that_dies_and_returns_is_survived(pulse: PulseServer) ->
     # Nothing of the time without a device is made up, and what is new is stamped as new.
     assert listener.chunks[before].stamp_ns > away_ns - NS_PER_S
     heard = np.concatenate([chunk.data for chunk in listener.chunks[back - 2 :]])
-    first = int(np.flatnonzero(heard)[0])
-    np.testing.assert_array_equal(heard[first : first + len(spoken)], spoken)
+    first = place(spoken, heard)
     skipped = sum(len(chunk.data) for chunk in listener.chunks[: back - 2])
     first_ns = listener.stamp_of(skipped + first)
     assert before_ns - 50 * NS_PER_MS < first_ns < after_ns

@@ -97,3 +97,32 @@ def test_a_clock_set_ahead_is_followed_at_once_and_one_set_back_too() -> None:
     for jump_ns in (3_600 * NS_PER_S, -7_200 * NS_PER_S):
         now += jump_ns
         assert device_time.ros_ns(7.0, 7.0, 0) == now
+
+
+def test_a_small_loss_is_believed_when_the_device_reports_one() -> None:
+    for reported in (True, False):
+        tracker = StampTracker(RATE)
+        track(tracker, range(100), lambda block: block * BLOCK_NS)
+        if reported:
+            tracker.doubt()
+        stamps = track(tracker, range(100, 110), lambda block: (block + 1) * BLOCK_NS)
+        assert tracker.jumps == reported
+        assert (stamps[-1] == 110 * BLOCK_NS) == reported
+
+
+def test_measurements_that_glide_make_one_jump_when_they_have_come_to_rest() -> None:
+    tracker = StampTracker(RATE)
+    track(tracker, range(50), lambda block: block * BLOCK_NS)
+    track(tracker, range(50, 70), lambda block: block * BLOCK_NS + (block - 50) * BLOCK_NS)
+    stamps = track(tracker, range(70, 80), lambda block: (block + 20) * BLOCK_NS)
+    assert tracker.jumps == 1
+    assert stamps[-1] == 99 * BLOCK_NS
+
+
+def test_measurements_that_never_come_to_rest_are_believed_after_a_second() -> None:
+    noise = random.Random(3)
+    tracker = StampTracker(RATE)
+    track(tracker, range(50), lambda block: block * BLOCK_NS)
+    wild = lambda block: (block + 50) * BLOCK_NS + noise.randint(-1, 1) * 80 * NS_PER_MS  # noqa: E731
+    stamps = track(tracker, range(50, 120), wild)
+    assert abs(stamps[-1] - 169 * BLOCK_NS) < 100 * NS_PER_MS
