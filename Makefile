@@ -28,9 +28,11 @@ test: ## run the tests
 
 lint: ## check style and types
 	@$(BOOTSTRAP) lint
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+	@status=0; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/ruff format --check . || status=1; \
+	$(BIN)/mypy || status=1; \
+	exit $$status
 
 format: ## put the code into the project's format
 	@$(BOOTSTRAP) lint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,11 @@ def test_space_is_shared_out_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     chosen, skipped = choose_extras("extras", PYTHON, tmp_path)
     assert chosen == ["a"]
     assert skipped == ["extra b (second) is left out: it needs 400 MB of disk, 300 MB are free"]
+
+
+def test_pip_offers_the_same_extras() -> None:
+    offered = set(importlib.metadata.metadata("minicpmo-ros").get_all("Provides-Extra") or [])
+    assert {extra.name for extra in EXTRAS} == offered - {"ros", "ros-jazzy"}
 
 
 def test_every_extra_has_its_list_and_every_profile_knows_its_extras() -> None:
