@@ -30,7 +30,7 @@ class Painter:
         self, spans: Iterable[Span], bottom: float, top: float, colour: str, **style: Any
     ) -> None:
         pieces = [(self.s(span.start_ns), span.ms / 1000) for span in spans]
-        style = {"linewidth": 0, **style}
+        style = {"linewidth": 0, "snap": False, **style}  # snapping would drop thin bars
         self.axes.broken_barh(pieces, (bottom, top - bottom), facecolors=colour, **style)
 
     def hatched(self, spans: Iterable[Span], bottom: float, top: float, colour: str) -> None:

@@ -42,6 +42,7 @@ STATE = {
 HOPS = ("#0072b2", "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#8a7f00", "#d55e00", "#4a4f57")
 SYMBOLS = ("o", "s", "D", "^", "P", "X", "*", "v")
 _ALERT_ROWS = 4
+_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600)
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ def draw_lane(lane: Lane, axes: Any, view: ReportView) -> None:
                 axes.axvline(painter.s(mark.stamp_ns), color=LOST, linewidth=0.9, linestyle=":")
         lane.draw(painter)
     if last:
+        step = next((s for s in _STEPS_S if length / s <= 12), length / 12)
+        axes.set_xticks(np.arange(0, length * 1.002, step))
         axes.xaxis.set_major_formatter(lambda s, _: clock(s * 1000, tenths=length < 10))
 
 

@@ -37,7 +37,7 @@ data.alerts.forEach((alert, i) => {
 
 const LANES = [
   { id: "pictures", height: window.innerWidth < 620 ? 62 : 92, title: "Pictures", count: data.pictures.count, none: "no pictures in this recording",
-    about: `${data.pictures.count} received` },
+    about: `${data.pictures.count.toLocaleString("en")} received` },
   { id: "mic", height: 74, title: "Microphone", count: mic ? 1 : 0, none: "no microphone sound in this recording",
     about: mic ? decibels(mic) : "" },
   { id: "voice", height: 20, title: "Voice", count: data.voice.length, none: "nobody spoke" },
