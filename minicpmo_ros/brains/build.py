@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from minicpmo_ros.brains import reflex
 from minicpmo_ros.brains.api import Brain, SessionSetup
 from minicpmo_ros.brains.reflex import ReflexBrain, ReflexConfig
-from minicpmo_ros.brains.session import OmniSession, SessionConfig
+from minicpmo_ros.brains.session import OmniSession
+from minicpmo_ros.brains.settings import SessionConfig
 from minicpmo_ros.brains.work import Worker
 from minicpmo_ros.errors import ConfigError, DeviceError
 from minicpmo_ros.media.espeak import Synthesiser

@@ -12,9 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 from minicpmo_ros.brains.api import (
     Brain,
@@ -28,6 +27,8 @@ from minicpmo_ros.brains.api import (
 from minicpmo_ros.brains.barge_in import BargeIn
 from minicpmo_ros.brains.publishing import AlertLog, decision_of
 from minicpmo_ros.brains.reflex import Synthesiser
+from minicpmo_ros.brains.says import Says, Spoken
+from minicpmo_ros.brains.settings import Interrupted, SessionConfig, VoiceSense
 from minicpmo_ros.brains.turns import Turn, Turns, cut
 from minicpmo_ros.brains.work import InlineWorker, Worker
 from minicpmo_ros.errors import BrainError, ConfigError
@@ -39,68 +40,13 @@ from minicpmo_ros.messages import (
     Picture,
     Playback,
     SessionState,
+    SpeechChunk,
     State,
     VoiceActivity,
 )
-from minicpmo_ros.timeline.timeline import Timeline, TimelineConfig
+from minicpmo_ros.timeline.timeline import Timeline
 from minicpmo_ros.timeline.unit import Unit
 from minicpmo_ros.wire import Message
-
-
-class VoiceSense(Protocol):
-    """Finds speech in sound; `minicpmo_ros.media.voice.VoiceDetector` is one."""
-
-    def feed(self, chunk: AudioChunk) -> list[VoiceActivity]: ...
-
-    def reset(self) -> None: ...
-
-    @property
-    def speaking_since_ns(self) -> int | None:
-        """Start of the stretch of speech that goes on."""
-
-    @property
-    def voiced_until_ns(self) -> int:
-        """End of the last piece of sound that was voice; 0 before any."""
-
-
-@dataclass(frozen=True)
-class SessionConfig:
-    """How a session behaves, whatever brain it has.
-
-    barge_in_ms: voice over the robot's speech for so long stops it; 0 turns that off.
-    playback_delay_ms: from a unit's end to the first sample of a turn that begins with it.
-    chunk_s: longest piece of speech in one message. backlog: units that may wait for the brain
-    before the oldest are skipped. timings: put wall times into decisions (not for exact replay).
-    """
-
-    timeline: TimelineConfig = field(default_factory=TimelineConfig)
-    setup: SessionSetup = field(default_factory=SessionSetup)
-    barge_in_ms: int = 200
-    playback_delay_ms: int = 0
-    chunk_s: float = 1.0
-    backlog: int = 3
-    timings: bool = True
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("barge_in_ms", 0, 5_000),
-            ("playback_delay_ms", 0, 5_000),
-            ("chunk_s", 0.1, 30.0),
-            ("backlog", 1, 60),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name}={value}: must lie between {low} and {high}")
-
-
-@dataclass(frozen=True)
-class Interrupted:
-    """Outcome of an interruption."""
-
-    success: bool
-    message: str
-    epoch: int
-    heard: str
 
 
 class OmniSession:
@@ -136,8 +82,7 @@ class OmniSession:
         self._turns = Turns()
         self._alerts = AlertLog()
         self._spans: deque[VoiceSpan] = deque(maxlen=64)
-        self._waiting_says: list[Callable[[], None]] = []
-        self._pending_says: set[int] = set()
+        self._says = Says(self._turns)
         self._state = SessionState(0, State.IDLE)
         self._now_ns = 0
         self._units = 0
@@ -177,10 +122,12 @@ class OmniSession:
         with self._lock:
             self._watch_clock(now_ns)
             units = self.timeline.add_audio(chunk, now_ns)
-            for event in self._voice.feed(chunk):
-                self._note_voice(event)
-            self._stop_for_voice(chunk, now_ns)
-            self._close_units(units)
+            try:
+                for event in self._voice.feed(chunk):
+                    self._note_voice(event)
+                self._stop_for_voice(chunk, now_ns)
+            finally:  # whatever ails the ears, a closed unit must be decided
+                self._close_units(units)
 
     def picture(self, picture: Picture, now_ns: int) -> None:
         """A picture from the camera. Raises InputError for a stamp that cannot be."""
@@ -207,7 +154,7 @@ class OmniSession:
         """Stop the robot's speech: everything of the present epoch is void."""
         with self._lock:
             speaking = self._turns.sounding(now_ns) or self._turns.open_turn
-            if not (speaking or self._waiting_says):
+            if not (speaking or self._says.waiting):
                 return Interrupted(False, "nothing to stop", self._turns.epoch, "")
             heard = self._cut(now_ns)
             self.interruptions += 1
@@ -222,24 +169,16 @@ class OmniSession:
         with self._lock:
             if interrupt:
                 self.interrupt("say", now_ns)
-            number, epoch = self._turns.reserve(), self._turns.epoch
-            self._pending_says.add(number)
-            job = partial(self._speak_text, text, number, epoch)
-            if self._turns.open_turn:
-                self._waiting_says.append(job)
-            else:
+            number = self._says.reserve()
+            job = partial(self._speak_text, text, number, self._turns.epoch)
+            if self._says.ready(job):
                 self._worker.submit(job)
             return number
 
-    def spoken(self, turn: int) -> tuple[bool, bool, str]:
-        """(ended, every word heard, words heard) of a turn, as the speaker reports it."""
+    def spoken(self, turn: int) -> Spoken:
+        """What became of a turn, as the speaker reports it."""
         with self._lock:
-            known = self._turns.get(turn)
-            if known is None:  # not synthesised yet, or dropped before it was
-                return turn not in self._pending_says, False, ""
-            cut_off = known.epoch != self._turns.epoch and known.finished_ns is None
-            done = known.finished_ns is not None
-            return done or cut_off, done, known.heard_report
+            return self._says.spoken(turn)
 
     def turn(self, number: int) -> Turn | None:
         """A turn of the robot that is still remembered."""
@@ -248,7 +187,7 @@ class OmniSession:
     def set_mode(self, mode: str, now_ns: int) -> str:
         """Raises ConfigError when the brain cannot do it."""
         self._check_mode(mode)
-        return self._reopen(SessionSetup(mode, self._setup.prompt, self._setup.language), now_ns)
+        return self._reopen(replace(self._setup, mode=mode), now_ns)
 
     def set_prompt(self, prompt: str, language: str, now_ns: int) -> str:
         """New instructions, new session. Raises ConfigError when the brain takes none."""
@@ -258,7 +197,7 @@ class OmniSession:
             raise ConfigError(f"the brain '{self.brain.name}' takes no prompt")
         if language not in can.languages:
             raise ConfigError(f"language '{language}' is not one of {', '.join(can.languages)}")
-        return self._reopen(SessionSetup(self._setup.mode, prompt, language), now_ns)
+        return self._reopen(replace(self._setup, prompt=prompt, language=language), now_ns)
 
     def reset(self, now_ns: int) -> str:
         """Forget the conversation."""
@@ -366,12 +305,12 @@ class OmniSession:
     def _settle_unit(self, unit: Unit, epoch: int, result: UnitResult, ms: float = 0.0) -> None:
         """Publish what came of a unit; speech of an epoch that has passed is dropped."""
         self._units += 1
-        self._last_unit = unit.index
+        self._last_unit = max(self._last_unit, unit.index)
         valid = epoch == self._turns.epoch
         speaks = valid and result.action is Action.SPEAK
         if not valid and result.action is Action.SPEAK:
             result = replace(result, reason=f"{result.reason} (not spoken: interrupted)")
-        chunks = self._emit(result.speech, unit.end_ns, result.end_of_turn) if speaks else []
+        chunks = self._emit(unit, result) if speaks else []
         turn = chunks[0].turn if chunks else 0
         timings = ms if self.config.timings else None
         self._publish(
@@ -387,27 +326,22 @@ class OmniSession:
         for chunk in chunks:
             self._publish(chunk)
 
-    def _emit(self, speech: tuple[Speech, ...], end_ns: int, last: bool) -> list:
-        pieces = [piece for one in speech for piece in cut(one, self.config.chunk_s)]
+    def _emit(self, unit: Unit, result: UnitResult) -> list[SpeechChunk]:
+        """The unit's speech as chunks of the open turn, or of a new one."""
+        pieces = [piece for one in result.speech for piece in cut(one, self.config.chunk_s)]
         turn = self._turns.open_turn
         if turn is None:
             if not pieces:
                 return []
-            start_ns = end_ns + self.config.playback_delay_ms * NS_PER_MS
+            start_ns = unit.end_ns + self.config.playback_delay_ms * NS_PER_MS
             turn = self._turns.begin(self._turns.reserve(), start_ns, pieces[0].rate_hz)
-        chunks = [
-            turn.chunk(piece, self._last_unit, last and i == len(pieces) - 1)
-            for i, piece in enumerate(pieces)
-        ]
-        if last:
+        last = len(pieces) - 1 if result.end_of_turn else None
+        chunks = [turn.chunk(piece, unit.index, i == last) for i, piece in enumerate(pieces)]
+        if result.end_of_turn:
             turn.closed = True
-            self._release_says()
+            for job in self._says.release():
+                self._worker.submit(job)
         return chunks
-
-    def _release_says(self) -> None:
-        waiting, self._waiting_says = self._waiting_says, []
-        for job in waiting:
-            self._worker.submit(job)
 
     def _speak_text(self, text: str, number: int, epoch: int) -> None:
         assert self._synthesiser is not None
@@ -415,11 +349,11 @@ class OmniSession:
             spoken = self._synthesiser.speak(text)
         except Exception as error:
             self._report("speech", f"cannot say {text!r}: {error}")
-            self._pending_says.discard(number)
+            self._says.settled(number)
             return
         speech = Speech(spoken.data, spoken.text, spoken.words, spoken.rate_hz)
         with self._lock:
-            self._pending_says.discard(number)
+            self._says.settled(number)
             if epoch != self._turns.epoch:
                 return
             start_ns = self._now_ns + self.config.playback_delay_ms * NS_PER_MS
@@ -430,8 +364,7 @@ class OmniSession:
                 self._publish(turn.chunk(piece, self._last_unit, i == len(pieces) - 1))
 
     def _cut(self, now_ns: int) -> str:
-        self._waiting_says.clear()
-        self._pending_says.clear()
+        self._says.drop()
         return self._turns.interrupt(now_ns)
 
     def _reopen(self, setup: SessionSetup, now_ns: int) -> str:

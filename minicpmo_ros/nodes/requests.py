@@ -60,16 +60,16 @@ class Requests:
     def watch(self) -> None:
         """Tell the goals how far their speech has been heard; called when something may be new."""
         for saying in list(self._sayings):
-            ended, complete, heard = self._session.spoken(saying.turn)
-            if saying.goal.is_cancel_requested and not ended:
+            spoken = self._session.spoken(saying.turn)
+            if saying.goal.is_cancel_requested and not spoken.ended:
                 self._session.interrupt("say cancelled", self._node.now_ns())
-                ended, complete, heard = self._session.spoken(saying.turn)
-            if heard != saying.heard:
-                saying.heard = heard
-                saying.goal.publish_feedback(Say.Feedback(turn=saying.turn, heard=heard))
-            if ended:
+                spoken = self._session.spoken(saying.turn)
+            if spoken.heard != saying.heard:
+                saying.heard = spoken.heard
+                saying.goal.publish_feedback(Say.Feedback(turn=saying.turn, heard=spoken.heard))
+            if spoken.ended:
                 self._sayings.remove(saying)
-                saying.done.set_result(complete)
+                saying.done.set_result(spoken.complete)
 
     def _accept_say(self, goal: Any) -> GoalResponse:
         if not self._node.active or not goal.text.strip():

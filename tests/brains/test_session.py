@@ -17,7 +17,9 @@ from minicpmo_ros.brains.api import (
     Surroundings,
     UnitResult,
 )
-from minicpmo_ros.brains.session import OmniSession, SessionConfig
+from minicpmo_ros.brains.says import Spoken
+from minicpmo_ros.brains.session import OmniSession
+from minicpmo_ros.brains.settings import SessionConfig
 from minicpmo_ros.errors import BrainError, ConfigError, InputError
 from minicpmo_ros.messages import (
     NS_PER_MS,
@@ -313,11 +315,11 @@ def test_say_is_spoken_after_the_robots_turn_and_reported_when_heard():
     turn = stage.session.say("hello there", stage.now)
     said = [c for c in stage.of(SpeechChunk) if c.turn == turn]
     assert said[0].stamp_ns == at(2.5)
-    assert stage.session.spoken(turn) == (False, False, "")
+    assert stage.session.spoken(turn) == Spoken(False, False, "")
     stage.session.playback(
         Playback(at(3.5), 0, turn, PlaybackEvent.FINISHED, 24_000, "hello there")
     )
-    assert stage.session.spoken(turn) == (True, True, "hello there")
+    assert stage.session.spoken(turn) == Spoken(True, True, "hello there")
 
 
 def test_say_that_is_interrupted_says_so():
@@ -325,8 +327,7 @@ def test_say_that_is_interrupted_says_so():
     stage.hear(1.0)
     turn = stage.session.say("hello there", stage.now)
     stage.session.interrupt("test", stage.now + 100 * NS_PER_MS)
-    ended, complete, _ = stage.session.spoken(turn)
-    assert (ended, complete) == (True, False)
+    assert stage.session.spoken(turn) == Spoken(True, False, "")
 
 
 def test_say_waits_for_a_turn_that_is_not_finished():

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from minicpmo_ros.brains.api import Brain, SessionSetup, Speech, Surroundings, UnitResult
-from minicpmo_ros.brains.session import OmniSession, SessionConfig
+from minicpmo_ros.brains.session import OmniSession
+from minicpmo_ros.brains.settings import SessionConfig
 from minicpmo_ros.media.compressed import encode_jpeg
 from minicpmo_ros.messages import (
     NS_PER_S,
