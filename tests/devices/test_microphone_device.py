@@ -106,9 +106,10 @@ def test_sound_arrives_sample_exact_and_with_its_time(pulse: PulseServer) -> Non
     # A stamp that is corrected is one that is admitted.
     assert gaps(listener.chunks) <= listener.microphone.status.jumps
     first_ns = listener.stamp_of(first)
-    # It sounded after paplay was started, and as long before its end as it takes to play.
+    # It sounded after paplay was started, and as long before its end as it takes to play: as far
+    # as the latency that the sound server reports is true, which wanders by tens of ms.
     slack_ns = 300 * NS_PER_MS
-    assert before_ns - 20 * NS_PER_MS < first_ns
+    assert before_ns - slack_ns < first_ns
     assert first_ns < after_ns - round(1.5 * NS_PER_S) + slack_ns
 
 
@@ -171,7 +172,7 @@ def test_a_sound_server_that_dies_and_returns_is_survived(pulse: PulseServer) ->
     first = place(spoken, heard)
     skipped = sum(len(chunk.data) for chunk in listener.chunks[: back - 2])
     first_ns = listener.stamp_of(skipped + first)
-    assert before_ns - 50 * NS_PER_MS < first_ns < after_ns
+    assert before_ns - 300 * NS_PER_MS < first_ns < after_ns
 
 
 def test_close_ends_a_read_that_waits(pulse: PulseServer) -> None:
