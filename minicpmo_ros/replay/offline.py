@@ -47,6 +47,8 @@ TOPIC_OF: dict[type, Topic] = {
     AudioChunk: PLAYED,
 }
 
+FRAME_ID = "speaker"  # as the speaker node's parameter has it
+
 MakeSession = Callable[[Callable[[Message], None], Callable[[str, str], None]], OmniSession]
 """Makes a session that hands its results to the first and its troubles to the second."""
 
@@ -165,7 +167,7 @@ class OfflineStage:
             self._outputs.append((PLAYBACK, report))
             self.session.playback(report)
         for chunk in self._queue.played():
-            self._outputs.append((PLAYED, chunk))
+            self._outputs.append((PLAYED, replace(chunk, frame_id=FRAME_ID)))
 
     def _publish(self, message: Message) -> None:
         self._outputs.append((TOPIC_OF[type(message)], message))
