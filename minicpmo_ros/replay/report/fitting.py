@@ -76,8 +76,15 @@ class Fitter:
                 row = f"{row} {words.pop(0)}"
             if words and len(rows) == lines - 1:
                 row = f"{row} {' '.join(words[:12])}"
-            rows.append(self.shortened(row, room_px))
-        return rows if all(rows) else []
+            short = self.shortened(row, room_px)
+            if not short:
+                break
+            rows.append(short)
+            if short != row:
+                return rows
+        if rows and (words or len(" ".join(rows)) < len(text)):
+            rows[-1] += "…"
+        return rows
 
     def shortened(self, text: str, room_px: float) -> str:
         """The text, or as much of it as has room with "…"; empty if that is hardly anything."""
@@ -90,4 +97,4 @@ class Fitter:
                 low = middle
             else:
                 high = middle - 1
-        return text[:low].rstrip() + "…" if low >= 4 else ""
+        return text[:low].rstrip() + "…" if low >= 3 else ""

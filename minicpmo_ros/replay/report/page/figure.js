@@ -220,6 +220,6 @@ function epochMarks([from, to]) {
   const ink = colour("lost");
   return {
     shapes: seen.map((mark) => ({ type: "line", x0: mark.t, x1: mark.t, yref: "paper", y0: 0, y1: 1, line: { color: ink, width: 1, dash: "dot" }, layer: "below" })),
-    annotations: seen.map((mark) => ({ x: mark.t, yref: "paper", y: 1, yanchor: "bottom", text: `epoch ${mark.epoch}`, showarrow: false, font: { size: 11, color: ink } })),
+    annotations: seen.map((mark) => ({ x: mark.t, yref: "paper", y: 1, yanchor: "bottom", xanchor: mark.t > to - 0.03 * (to - from) ? "right" : "center", text: `epoch ${mark.epoch}`, showarrow: false, font: { size: 11, color: ink } })),
   };
 }

@@ -21,7 +21,7 @@ function shortened(text, room) {
     const middle = (low + high + 1) >> 1;
     if (pen.measureText(text.slice(0, middle) + "…").width <= room) low = middle; else high = middle - 1;
   }
-  return low < 4 ? "" : plain(text.slice(0, low).trimEnd()) + "…";
+  return low < 3 ? "" : plain(text.slice(0, low).trimEnd()) + "…";
 }
 
 // At most so many lines; the last one ends in "…" where more was to come.
@@ -32,9 +32,11 @@ function wrapped(text, room, lines) {
     let row = words.shift();
     if (made.length === lines - 1) row = [row, ...words.splice(0)].join(" ");
     while (words.length && pen.measureText(row + " " + words[0]).width <= room) row += " " + words.shift();
-    made.push(shortened(row, room));
+    const short = shortened(row, room);
+    if (short) made.push(short);
+    if (short !== plain(row)) return made.join("<br>") + (short || !made.length ? "" : "…");
   }
-  return made.includes("") ? shortened(text, room) : made.join("<br>");
+  return made.join("<br>");
 }
 
 // A turn is labelled word by word where its words have room, as a whole otherwise.
