@@ -52,9 +52,11 @@ class Says:
         self._held.clear()
         self._pending.clear()
 
-    def settled(self, number: int) -> None:
-        """The text has become speech, or could not."""
+    def settled(self, number: int) -> bool:
+        """The text has become speech, or will not; false where it was settled before."""
+        waited = number in self._pending
         self._pending.discard(number)
+        return waited
 
     def spoken(self, number: int) -> Spoken:
         """As the speaker reports it."""
@@ -62,4 +64,5 @@ class Says:
         if turn is None:  # not synthesised yet, or dropped before it was
             return Spoken(number not in self._pending, False, "")
         complete = turn.finished_ns is not None
-        return Spoken(complete or turn.epoch != self._turns.epoch, complete, turn.heard_report)
+        cut_off = turn.interrupted_ns is not None or turn.epoch != self._turns.epoch
+        return Spoken(complete or cut_off, complete, turn.heard_report)

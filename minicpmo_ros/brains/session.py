@@ -180,6 +180,11 @@ class OmniSession:
         with self._lock:
             return self._says.spoken(turn)
 
+    def unsay(self, turn: int) -> bool:
+        """Take a text back that was given to `say`; false where it sounds already, or is over."""
+        with self._lock:
+            return self._says.settled(turn)
+
     def turn(self, number: int) -> Turn | None:
         """A turn of the robot that is still remembered."""
         return self._turns.get(number)
@@ -217,6 +222,11 @@ class OmniSession:
     def backlog(self) -> int:
         """Jobs that wait for the brain."""
         return self._worker.waiting
+
+    @property
+    def has_voice(self) -> bool:
+        """There is a speech synthesiser."""
+        return self._synthesiser is not None
 
     @property
     def fault(self) -> str:
@@ -353,9 +363,8 @@ class OmniSession:
             return
         speech = Speech(spoken.data, spoken.text, spoken.words, spoken.rate_hz)
         with self._lock:
-            self._says.settled(number)
-            if epoch != self._turns.epoch:
-                return
+            if not self._says.settled(number) or epoch != self._turns.epoch:
+                return  # taken back, or cut off, before it began
             start_ns = self._now_ns + self.config.playback_delay_ms * NS_PER_MS
             turn = self._turns.begin(number, start_ns, speech.rate_hz)
             pieces = list(cut(speech, self.config.chunk_s))

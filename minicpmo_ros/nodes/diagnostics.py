@@ -41,8 +41,25 @@ class Latency:
         return {f"{name} p50 ms": f"{p50:.1f}", f"{name} p99 ms": f"{p99:.1f}"}
 
 
+class Sequence:
+    """Counts what a publisher sent and never arrived, by the numbers that its messages carry."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self._next: int | None = None
+
+    def add(self, number: int) -> None:
+        if self._next is not None and number > self._next:
+            self.lost += number - self._next
+        # A number that goes back is a publisher that began anew.
+        self._next = number + 1
+
+
 class Traffic:
-    """Messages in and out by topic; the counts also let a replay wait until all has arrived."""
+    """Messages in and out by topic; the counts also let a replay wait until all has arrived.
+
+    Every topic is entered before messages come: threads then only change values.
+    """
 
     def __init__(self) -> None:
         self.received: Counter[str] = Counter()

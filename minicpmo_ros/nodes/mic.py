@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from std_srvs.srv import SetBool
 
 from minicpmo_ros import topics, wire
-from minicpmo_ros.errors import MinicpmoError
 from minicpmo_ros.media.echo import EchoCanceller, EchoConfig
-from minicpmo_ros.media.microphone import MicConfig, make_microphone
+from minicpmo_ros.media.microphone import MicConfig, Microphone, make_microphone
+from minicpmo_ros.messages import AudioChunk
 from minicpmo_ros.nodes.base import StackNode
 from minicpmo_ros.nodes.diagnostics import OK, WARN, Latency, Status
+from minicpmo_ros.nodes.reader import Reader
 from minicpmo_ros.nodes.run import run_nodes
 
 
 class MicNode(StackNode):
     def __init__(self, **options: Any) -> None:
         super().__init__("mic", **options)
-        self._microphone: Any = None
+        self._microphone: Microphone | None = None
         self._canceller: EchoCanceller | None = None
-        self._reader: threading.Thread | None = None
-        self._running = threading.Event()
+        # Microphone and played sound come on two threads; the canceller stands one.
+        self._cancelling = threading.Lock()
+        self._reader: Reader[AudioChunk] | None = None
+        self._listening: list[Any] = []
+        self._services: list[Any] = []
         self._muted = False
-        self._made: list[Any] = []
+        self._since_ns = 0
         self._hop = Latency()
 
     # -- lifecycle --------------------------------------------------------------------------
@@ -50,53 +54,51 @@ class MicNode(StackNode):
         self._microphone = make_microphone(config, self.now_ns)
         self._microphone.open()
         self.advertise(topics.MIC)
-        self._made = [self.create_service(SetBool, "mute", self._on_mute)]
+        self._services = [self.create_service(SetBool, "mute", self._on_mute)]
 
     def activate(self) -> None:
-        self._played = self.listen(topics.PLAYED, self._on_played)
-        self._running.set()
-        self._reader = threading.Thread(target=self._read, name="microphone", daemon=True)
-        self._reader.start()
+        self._since_ns = self.now_ns()
+        self._listening = [self.listen(topics.PLAYED, self._on_played)]
+        assert self._microphone is not None
+        read = self._microphone.read
+        self._reader = Reader("microphone", read, self._publish, self.troubles.add)
 
     def deactivate(self) -> None:
-        self._running.clear()
-        if self._reader is not None:
-            self._reader.join(2.0)
-            self._reader = None
-        self.destroy_subscription(self._played)
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.stop()
+        for subscription in self._listening:
+            self.destroy_subscription(subscription)
+        self._listening = []
 
     def cleanup(self) -> None:
-        for service in self._made:
+        for service in self._services:
             self.destroy_service(service)
-        self._made = []
-        if self._microphone is not None:
-            self._microphone.close()
-            self._microphone = None
+        self._services = []
+        microphone, self._microphone = self._microphone, None
+        if microphone is not None:
+            microphone.close()
 
     # -- sound ------------------------------------------------------------------------------
 
-    def _read(self) -> None:
-        while self._running.is_set():
-            try:
-                chunk = self._microphone.read(0.2)
-                if chunk is None:
-                    continue
-                if self._muted:
-                    # Nothing that was said leaves the process; the timeline goes on.
-                    chunk = replace(chunk, data=np.zeros_like(chunk.data), muted=True)
-                else:
-                    chunk = self._canceller.clean(chunk)
-                self._hop.add_ns(self.now_ns() - chunk.end_ns)
-                self.send(topics.MIC, chunk)
-            except MinicpmoError as error:
-                self.troubles.add("microphone", str(error))
-                self._running.wait(0.2)
-            except Exception as error:
-                if self._running.is_set():
-                    self.troubles.add("microphone", f"{type(error).__name__}: {error}")
+    def _publish(self, chunk: AudioChunk) -> None:
+        if chunk.end_ns <= self._since_ns:
+            return  # the device heard it while the node was inactive
+        if self._muted:
+            # Nothing that was said leaves the process; the timeline goes on.
+            chunk = replace(chunk, data=np.zeros_like(chunk.data), muted=True)
+        else:
+            assert self._canceller is not None
+            with self._cancelling:
+                chunk = self._canceller.clean(chunk)
+        self._hop.add_ns(self.now_ns() - chunk.end_ns)
+        self.send(topics.MIC, chunk)
 
     def _on_played(self, message: Any) -> None:
-        self._canceller.played(wire.audio_chunk(message))
+        chunk = wire.audio_chunk(message)
+        assert self._canceller is not None
+        with self._cancelling:
+            self._canceller.played(chunk)
 
     def _on_mute(self, request: Any, response: Any) -> Any:
         self._muted = bool(request.data)
@@ -108,13 +110,15 @@ class MicNode(StackNode):
     # -- diagnostics ------------------------------------------------------------------------
 
     def statuses(self) -> list[Status]:
-        if self._microphone is None:
+        if self._microphone is None or self._canceller is None:
             return []
         status = self._microphone.status
         values = {**status.as_dict(), **self._hop.values("capture to published")}
         values["muted"] = self._muted
         device = Status("device", WARN if status.problem else OK, status.problem or "ok", values)
-        return [device, Status("echo", OK, "ok", self._canceller.status.as_dict())]
+        echo = {"mode": self._canceller.config.mode}
+        echo.update((k, f"{v:.1f}") for k, v in asdict(self._canceller.stats).items())
+        return [device, Status("echo", OK, "ok", echo)]
 
 
 def main() -> None:

@@ -22,8 +22,8 @@ from minicpmo_ros.messages import (
     SpeechChunk,
     VoiceActivity,
 )
-from minicpmo_ros.nodes.base import StackNode
-from minicpmo_ros.nodes.diagnostics import ERROR, OK, WARN, Latency, Status
+from minicpmo_ros.nodes.base import StackNode, Ticker
+from minicpmo_ros.nodes.diagnostics import ERROR, OK, WARN, Latency, Sequence, Status
 from minicpmo_ros.nodes.requests import Requests
 from minicpmo_ros.nodes.run import run_nodes
 from minicpmo_ros.srv import Interrupt, SetMode, SetPrompt
@@ -36,6 +36,7 @@ OUTPUTS = {
     SessionState: topics.STATE,
 }
 CLOCK_S = 0.02  # how often units are looked at whose sound does not come
+CLOSE_S = 5.0  # a brain that thinks for longer is left behind
 
 
 class OmniNode(StackNode):
@@ -43,9 +44,11 @@ class OmniNode(StackNode):
         super().__init__("omni", **options)
         self.session: OmniSession | None = None
         self._requests: Requests | None = None
-        self._made: list[Any] = []
+        self._worker: ThreadWorker | None = None
+        self._services: list[Any] = []
         self._listening: list[Any] = []
-        self._stop_clock: Any = None
+        self._stop_clock: Ticker | None = None
+        self._arrivals = Sequence()
         self._audio_hop = Latency()
         self._picture_hop = Latency()
         self._decision_hop = Latency()
@@ -59,13 +62,13 @@ class OmniNode(StackNode):
         settings = OmniSettings(**{f.name: self.value(f.name) for f in fields(OmniSettings)})
         if self.value("image_transport") == "none":
             settings = replace(settings, pictures_per_unit=0)  # no camera is missed
-        worker = ThreadWorker("brain", lambda error: self.troubles.add("brain", repr(error)))
-        self.session = build_session(settings, self._out, worker, self.troubles.add)
+        self._worker = ThreadWorker("brain", lambda error: self.troubles.add("brain", repr(error)))
+        self.session = build_session(settings, self._out, self._worker, self.troubles.add)
         self.session.open()
         for topic in OUTPUTS.values():
             self.advertise(topic)
         self._requests = Requests(self, self.session)
-        self._made = [
+        self._services = [
             self.create_service(Interrupt, "interrupt", self._on_interrupt),
             self.create_service(SetMode, "set_mode", self._on_set_mode),
             self.create_service(SetPrompt, "set_prompt", self._on_set_prompt),
@@ -87,23 +90,30 @@ class OmniNode(StackNode):
             self._listening.append(self.listen(topics.IMAGE_COMPRESSED, self._on_compressed))
 
     def deactivate(self) -> None:
-        assert self.session is not None
         for subscription in self._listening:
             self.destroy_subscription(subscription)
         self._listening = []
-        self._stop_clock()
-        self.session.stop(self.now_ns())
+        stop_clock, self._stop_clock = self._stop_clock, None
+        if stop_clock is not None:
+            stop_clock()
+        if self.session is not None:
+            self.session.stop(self.now_ns())
+        if self._requests is not None:
+            self._requests.end("the node was deactivated")
 
     def cleanup(self) -> None:
-        for service in self._made:
+        for service in self._services:
             self.destroy_service(service)
-        self._made = []
-        if self._requests is not None:
-            self._requests.close()
-            self._requests = None
-        if self.session is not None:
-            session, self.session = self.session, None
-            session.close()
+        self._services = []
+        requests, self._requests = self._requests, None
+        if requests is not None:
+            requests.close()
+        worker, self._worker = self._worker, None
+        session, self.session = self.session, None
+        if session is not None:
+            session.close(CLOSE_S)
+        elif worker is not None:  # the session could not be built
+            worker.close(CLOSE_S)
 
     def live_change(self, name: str, value: Any) -> None:
         if name == "barge_in_ms" and self.session is not None:
@@ -115,6 +125,7 @@ class OmniNode(StackNode):
         chunk = wire.audio_chunk(message)
         now_ns = self.now_ns()
         self._audio_hop.add_ns(now_ns - chunk.end_ns)
+        self._arrivals.add(chunk.sequence)
         self.session.audio(chunk, now_ns)
 
     def _on_image(self, message: Any) -> None:
@@ -192,16 +203,25 @@ class OmniNode(StackNode):
         session = self.session
         if session is None or not self.active:
             return []
-        now_ns = self.now_ns()
-        mic_ms, camera_ms = (
-            session.timeline.mic_lost_ms(now_ns),
-            session.timeline.camera_lost_ms(now_ns),
-        )
-        lost = [
-            f"no {what} for {ms / 1000:.1f} s"
-            for what, ms in (("sound", mic_ms), ("picture", camera_ms))
-            if ms and not (what == "picture" and self.value("image_transport") == "none")
+        return [
+            self._timeline_status(session),
+            Status("latency", OK, "ok", self._hops()),
+            self._brain_status(session),
+            self._voice_status(session),
         ]
+
+    def _timeline_status(self, session: OmniSession) -> Status:
+        now_ns = self.now_ns()
+        silent_ms = {
+            "sound": session.timeline.mic_lost_ms(now_ns),
+            "picture": session.timeline.camera_lost_ms(now_ns),
+        }
+        lost = [f"no {what} for {ms / 1000:.1f} s" for what, ms in silent_ms.items() if ms]
+        values = {"chunks of sound lost on the way": self._arrivals.lost}
+        values.update(session.timeline.stats.summary())
+        return Status("timeline", WARN if lost else OK, "; ".join(lost) or "ok", values)
+
+    def _hops(self) -> dict[str, object]:
         hops: dict[str, object] = {}
         for name, hop in (
             ("capture to omni, sound", self._audio_hop),
@@ -211,7 +231,10 @@ class OmniNode(StackNode):
             ("planned to first sample", self._speech_hop),
         ):
             hops.update(hop.values(name))
-        brain = {
+        return hops
+
+    def _brain_status(self, session: OmniSession) -> Status:
+        values = {
             "brain": session.brain.name,
             "state": self._last_state.state.name if self._last_state else "",
             "epoch": session.epoch,
@@ -220,16 +243,20 @@ class OmniNode(StackNode):
             "failures": session.brain_failures,
             "interruptions": session.interruptions,
         }
-        return [
-            Status(
-                "timeline",
-                WARN if lost else OK,
-                "; ".join(lost) or "ok",
-                session.timeline.stats.summary(),
-            ),
-            Status("latency", OK, "ok", hops),
-            Status("brain", ERROR if session.fault else OK, session.fault or "ok", brain),
-        ]
+        if session.fault:
+            return Status("brain", ERROR, session.fault, values)
+        if session.backlog >= session.config.backlog:
+            return Status("brain", WARN, f"{session.backlog} jobs wait for the brain", values)
+        return Status("brain", OK, "ok", values)
+
+    def _voice_status(self, session: OmniSession) -> Status:
+        """Whether what the robot says can be heard."""
+        speakers = self.readers(topics.SPEECH)
+        problem = "ok" if speakers else f"nobody listens to {topics.SPEECH.name}"
+        if not session.has_voice:
+            problem = "no speech synthesiser: install espeak-ng, or check the parameter 'voice'"
+        level = OK if problem == "ok" else WARN
+        return Status("voice", level, problem, {"speakers": speakers})
 
 
 def _refuse(response: Any, phase: str) -> Any:

@@ -13,15 +13,21 @@ from minicpmo_ros import wire
 from minicpmo_ros.action import Chat, Say
 from minicpmo_ros.brains.api import ChatRequest
 from minicpmo_ros.brains.session import OmniSession
-from minicpmo_ros.errors import MinicpmoError
+from minicpmo_ros.errors import BrainError, MinicpmoError
+from minicpmo_ros.messages import NS_PER_S
+
+# Speech that nobody has reported as heard so long after it should have ended never will be.
+UNHEARD_S = 10
 
 
 @dataclass
 class _Saying:
+    """A say goal that is open. done gets what went wrong, empty when every word was heard."""
+
     goal: Any
     turn: int
     done: Future
-    heard: str = ""
+    heard: str | None = None
 
 
 class Requests:
@@ -31,6 +37,7 @@ class Requests:
         self._node = node
         self._session = session
         self._sayings: list[_Saying] = []
+        self._chats: list[Future] = []
         self._servers = [
             ActionServer(
                 node,
@@ -50,95 +57,133 @@ class Requests:
             ),
         ]
 
+    def end(self, why: str) -> None:
+        """No goal stays open: what has not succeeded by now is aborted for this reason."""
+        self.watch()
+        for saying in list(self._sayings):
+            self._finish(saying, why)
+        for chat in self._chats:
+            _settle(chat, why)
+
     def close(self) -> None:
-        for saying in self._sayings:
-            saying.done.set_result(False)
-        self._sayings = []
+        self.end("the node was cleaned up")
         for server in self._servers:
             server.destroy()
 
     def watch(self) -> None:
         """Tell the goals how far their speech has been heard; called when something may be new."""
         for saying in list(self._sayings):
-            spoken = self._session.spoken(saying.turn)
-            if saying.goal.is_cancel_requested and not spoken.ended:
+            if saying.goal.is_cancel_requested and not self._session.unsay(saying.turn):
                 self._session.interrupt("say cancelled", self._node.now_ns())
-                spoken = self._session.spoken(saying.turn)
+            spoken = self._session.spoken(saying.turn)
             if spoken.heard != saying.heard:
                 saying.heard = spoken.heard
                 saying.goal.publish_feedback(Say.Feedback(turn=saying.turn, heard=spoken.heard))
             if spoken.ended:
-                self._sayings.remove(saying)
-                saying.done.set_result(spoken.complete)
+                self._finish(saying, "" if spoken.complete else "cut off before its end")
+            elif self._is_unheard(saying.turn):
+                self._finish(saying, "nobody reports it as heard: does the speaker node run?")
+
+    def _is_unheard(self, number: int) -> bool:
+        turn = self._session.turn(number)
+        if turn is None or not turn.closed:
+            return False
+        return bool(self._node.now_ns() > turn.end_ns + UNHEARD_S * NS_PER_S)
+
+    def _finish(self, saying: _Saying, problem: str) -> None:
+        self._sayings.remove(saying)
+        _settle(saying.done, problem)
+
+    def _refuse(self, action: str, why: str) -> GoalResponse:
+        self._node.troubles.add(action, f"goal refused: {why}")
+        return GoalResponse.REJECT
 
     def _accept_say(self, goal: Any) -> GoalResponse:
-        if not self._node.active or not goal.text.strip():
-            why = "the text is empty" if self._node.active else "the node is not active"
-            self._node.troubles.add("say", f"goal refused: {why}")
-            return GoalResponse.REJECT
+        if not self._node.active:
+            return self._refuse("say", "the node is not active")
+        if not goal.text.strip():
+            return self._refuse("say", "the text is empty")
         return GoalResponse.ACCEPT
 
     async def _say(self, goal: Any) -> Any:
         wanted = goal.request
         try:
+            if not self._node.active:
+                raise BrainError("the node is not active any more")
             turn = self._session.say(wanted.text, self._node.now_ns(), wanted.interrupt)
         except MinicpmoError as error:
             goal.abort()
             return Say.Result(success=False, message=str(error))
         saying = _Saying(goal, turn, Future(executor=self._node.executor))
         self._sayings.append(saying)
-        complete = await saying.done
-        if complete:
+        problem = await saying.done
+        if not problem:
             goal.succeed()
         elif goal.is_cancel_requested:
             goal.canceled()
         else:
             goal.abort()
-        message = "heard to the end" if complete else "cut off before its end"
-        return Say.Result(success=bool(complete), message=message, turn=turn, heard=saying.heard)
+        message = problem or "heard to the end"
+        heard = saying.heard or ""
+        return Say.Result(success=not problem, message=message, turn=turn, heard=heard)
 
     def _accept_chat(self, goal: Any) -> GoalResponse:
-        if not self._node.active or not self._session.brain.capabilities.chats:
-            name = self._session.brain.name
-            why = (
-                f"the brain '{name}' cannot chat" if self._node.active else "the node is not active"
-            )
-            self._node.troubles.add("chat", f"goal refused: {why}")
-            return GoalResponse.REJECT
+        if not self._node.active:
+            return self._refuse("chat", "the node is not active")
+        if not self._session.brain.capabilities.chats:
+            return self._refuse("chat", f"the brain '{self._session.brain.name}' cannot chat")
         return GoalResponse.ACCEPT
 
     async def _chat(self, goal: Any) -> Any:
         done = Future(executor=self._node.executor)
+        self._chats.append(done)
         answer: list[str] = []
 
         def take(pieces: Iterator[str]) -> None:  # on the brain's thread
+            problem = ""
             try:
                 for piece in pieces:
                     answer.append(piece)
                     goal.publish_feedback(Chat.Feedback(delta=piece))
             except Exception as error:
-                done.set_result(f"{type(error).__name__}: {error}")
-            else:
-                done.set_result("")
+                problem = f"{type(error).__name__}: {error}"
+            _settle(done, problem)
+            self._node.executor.wake()
 
-        wanted = goal.request
         try:
-            request = ChatRequest(
-                wanted.text,
-                tuple(wire.compressed_picture(p) for p in wanted.pictures),
-                wire.asked_sound(wanted.sound),
-                int(wanted.max_tokens),
-            )
-            self._session.chat(request, take)
+            if not self._node.active:
+                raise BrainError("the node is not active any more")
+            self._session.chat(_question(goal.request), take)
+            problem = await done
         except MinicpmoError as error:
-            goal.abort()
-            return Chat.Result(success=False, message=str(error))
-        problem = await done
+            problem = str(error)
+        self._chats.remove(done)
         text = "".join(answer)
         if problem:
             goal.abort()
             return Chat.Result(success=False, message=problem, answer=text)
-        if wanted.speak:
-            self._session.say(text, self._node.now_ns())
+        message = self._speak(text) if goal.request.speak else "answered"
         goal.succeed()
-        return Chat.Result(success=True, message="answered", answer=text)
+        return Chat.Result(success=True, message=message, answer=text)
+
+    def _speak(self, text: str) -> str:
+        try:
+            self._session.say(text, self._node.now_ns())
+        except MinicpmoError as error:
+            return f"answered, but not aloud: {error}"
+        return "answered, also aloud"
+
+
+def _question(wanted: Any) -> ChatRequest:
+    """Raises InputError for pictures or sound that cannot be."""
+    return ChatRequest(
+        wanted.text,
+        tuple(wire.compressed_picture(p) for p in wanted.pictures),
+        wire.asked_sound(wanted.sound),
+        int(wanted.max_tokens),
+    )
+
+
+def _settle(future: Future, problem: str) -> None:
+    if not future.done():
+        future.set_result(problem)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +18,13 @@ from minicpmo_ros.nodes.base import SUCCESS, StackNode
 
 # Time for discovery to see a node of the same name before ours is configured.
 START_S = 0.3
+# Discovery believes a killed process alive for 20 s (the lease of Fast DDS and Cyclone DDS is
+# shorter or equal): a node that was started again meets its own ghost for so long.
+GHOST_S = 30.0
+RETRY_S = 2.0
+# On the way out: time for results of goals and the last reports to be delivered.
+PARTING_S = 0.2
+IMPATIENT_S = 1.0
 
 
 def run_nodes(
@@ -25,47 +34,55 @@ def run_nodes(
 ) -> None:
     """Make, start and spin the nodes; stop sound, free devices and leave nothing on the way out.
 
-    beside: plain nodes without a lifecycle, spun on the same thread. The parameter autostart (default true) of each node configures and activates it; one that fails
-    says why and stays unconfigured while the others run.
+    beside: plain nodes without a lifecycle, spun on the same thread. A node whose parameter
+    autostart is true (the default) is configured and activated; one that fails says why and stays
+    unconfigured while the others run.
     """
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     stop = _StopOnSignal()
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()
-    nodes = [kind() for kind in kinds]
-    others = [kind() for kind in beside]
+    nodes: list[StackNode] = []
+    others: list[Any] = []
     try:
-        for other in others:
-            executor.add_node(other)
-        for node in nodes:
-            executor.add_node(node)
-            start_later(node)
+        for make in beside:
+            others.append(make())
+            executor.add_node(others[-1])
+        for kind in kinds:
+            nodes.append(kind())
+            executor.add_node(nodes[-1])
+            start_later(nodes[-1])
         while rclpy.ok() and not stop.asked:
-            executor.spin_once(timeout_sec=0.2)
+            _spin_once(executor, 0.2)
     except ExternalShutdownException:
         pass
     finally:
-        for node in reversed(nodes):
-            _quietly(node.trigger_shutdown)
+        _part(executor, nodes)
+        for node in [*nodes, *others]:
             executor.remove_node(node)
             _quietly(node.destroy_node)
-        for other in others:
-            _quietly(other.destroy_node)
         executor.shutdown()
         rclpy.try_shutdown()
+        stop.undo()
 
 
 def start_later(node: StackNode) -> None:
     """Configure and activate the node once discovery has had a moment."""
-    autostart = node.declare_parameter("autostart", True).value
-    if not autostart:
+    if not node.value("autostart"):
         return
-    from rclpy.clock import Clock, ClockType
+    began_s = time.monotonic()
+    due_s = began_s + START_S
 
     def start() -> None:
-        timer.cancel()
-        bring_up(node)
+        nonlocal due_s
+        if time.monotonic() < due_s:
+            return
+        due_s = time.monotonic() + RETRY_S
+        # Whoever configures the node by hand meanwhile has taken over.
+        mine = node.phase == "unconfigured" and not bring_up(node)
+        if not (mine and node.met_twin and time.monotonic() - began_s < GHOST_S):
+            stop()
 
-    timer = node.create_timer(START_S, start, clock=Clock(clock_type=ClockType.STEADY_TIME))
+    stop = node.steadily(START_S / 3, start)
 
 
 def bring_up(node: StackNode) -> bool:
@@ -76,18 +93,52 @@ def bring_up(node: StackNode) -> bool:
     return bool(done == SUCCESS)
 
 
+def _spin_once(executor: SingleThreadedExecutor, timeout_s: float) -> None:
+    """What a callback raises is told, and the other callbacks go on."""
+    try:
+        executor.spin_once(timeout_sec=timeout_s)
+    except ExternalShutdownException:
+        raise
+    except Exception:
+        rclpy.logging.get_logger("minicpmo").error(f"in a callback: {traceback.format_exc()}")
+        time.sleep(0.01)  # one that fails for ever must not take the whole core
+
+
+def _part(executor: SingleThreadedExecutor, nodes: list[StackNode]) -> None:
+    """Silence first; then whoever waits for an answer gets it; then everything is freed."""
+    for node in reversed(nodes):
+        if node.active:
+            _quietly(node.trigger_deactivate)
+    end_s = time.monotonic() + PARTING_S
+    while nodes and rclpy.ok() and (left_s := end_s - time.monotonic()) > 0:
+        _quietly(lambda left_s=left_s: executor.spin_once(timeout_sec=left_s))
+    for node in reversed(nodes):
+        if node.phase != "finalized":
+            _quietly(node.trigger_shutdown)
+
+
 class _StopOnSignal:
-    """SIGINT and SIGTERM end the loop, so that the nodes shut down in order; a second one kills."""
+    """SIGINT and SIGTERM end the loop, so that the nodes shut down in order.
+
+    One more after a second ends the process as it is.
+    """
 
     def __init__(self) -> None:
         self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
+        self._asked_s = 0.0
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        self._before = {number: signal.signal(number, self._ask) for number in numbers}
+
+    def undo(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _ask(self, number: int, frame: Any) -> None:
-        if self.asked:
+        now_s = time.monotonic()
+        if not self.asked:
+            self.asked, self._asked_s = True, now_s
+        elif now_s - self._asked_s > IMPATIENT_S:
             sys.exit(1)
-        self.asked = True
 
 
 def _quietly(step: Callable[[], Any]) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 from minicpmo_ros import topics, wire
 from minicpmo_ros.media.playback import PlayQueue
-from minicpmo_ros.media.speaker import SpeakerConfig, make_speaker
+from minicpmo_ros.media.speaker import Speaker, SpeakerConfig, make_speaker
 from minicpmo_ros.messages import PlaybackEvent
-from minicpmo_ros.nodes.base import StackNode
+from minicpmo_ros.nodes.base import StackNode, Ticker
 from minicpmo_ros.nodes.diagnostics import OK, WARN, Latency, Status
 from minicpmo_ros.nodes.run import run_nodes
 
@@ -19,10 +19,10 @@ class SpeakerNode(StackNode):
     def __init__(self, **options: Any) -> None:
         super().__init__("speaker", **options)
         self.queue = PlayQueue()
-        self._speaker: Any = None
+        self._speaker: Speaker | None = None
         self._listening: list[Any] = []
-        self._stop_clock: Any = None
-        self._epoch = 0
+        self._stop_clock: Ticker | None = None
+        self._session = (0, 0)
         self._stale = 0
         self._to_device = Latency()
 
@@ -35,33 +35,36 @@ class SpeakerNode(StackNode):
             block_ms=self.value("block_ms"),
             latency_correction_ms=self.value("latency_correction_ms"),
         )
-        self.queue = PlayQueue()
+        self.queue = PlayQueue(self.value("frame_id"))
+        self._session = (0, 0)
         self._speaker = make_speaker(config, self.queue, self.now_ns)
         self._speaker.open()
         self.advertise(topics.PLAYBACK)
         self.advertise(topics.PLAYED)
 
     def activate(self) -> None:
+        # The state first: of an interruption and speech that wait together, it is read before.
         self._listening = [
-            self.listen(topics.SPEECH, self._on_speech),
             self.listen(topics.STATE, self._on_state),
+            self.listen(topics.SPEECH, self._on_speech),
         ]
         self._stop_clock = self.every(POLL_S, self._on_clock)
 
     def deactivate(self) -> None:
-        # Silence first: what is queued must not sound after this.
-        self._epoch += 1
-        self.queue.interrupt(self._epoch)
+        # Silence first: what waits must not sound after this.
+        self.queue.clear()
         for subscription in self._listening:
             self.destroy_subscription(subscription)
         self._listening = []
-        self._stop_clock()
+        stop_clock, self._stop_clock = self._stop_clock, None
+        if stop_clock is not None:
+            stop_clock()
         self._report()
 
     def cleanup(self) -> None:
-        if self._speaker is not None:
-            self._speaker.close()
-            self._speaker = None
+        speaker, self._speaker = self._speaker, None
+        if speaker is not None:
+            speaker.close()
 
     # -- topics -----------------------------------------------------------------------------
 
@@ -72,15 +75,18 @@ class SpeakerNode(StackNode):
             self._stale += 1
 
     def _on_state(self, message: Any) -> None:
-        epoch = int(message.epoch)
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self.queue.interrupt(epoch)
+        session = (int(message.epoch), int(message.turn))
+        before, self._session = self._session, session
+        if session < before:
+            # Epochs and turns only grow: the session was made anew and counts from 0 again.
+            self.queue.reset()
+        if session[0] != before[0]:
+            self.queue.interrupt(session[0])
             self._on_clock()
 
     def _on_clock(self) -> None:
         now_ns = self.now_ns()
-        if now_ns:
+        if now_ns and self._speaker is not None:
             self._speaker.advance(now_ns)
             self._report()
 
@@ -99,7 +105,7 @@ class SpeakerNode(StackNode):
             return []
         status = self._speaker.status
         values = {**status.as_dict(), **self._to_device.values("planned to queued")}
-        values["chunks of an older epoch"] = self._stale
+        values["chunks refused: of an older epoch, or twice"] = self._stale
         return [Status("device", WARN if status.problem else OK, status.problem or "ok", values)]
 
 

@@ -1,4 +1,4 @@
-"""A node that hands every message of the stack to a callback, as a dataclass: the live view's eyes."""
+"""A node that hands every message of the stack to a callback: the live view's eyes."""
 
 from __future__ import annotations
 
