@@ -13,7 +13,9 @@ from scripts.bootstrap.machine import Python, Ros, SetupError
 from scripts.bootstrap.progress import Progress
 from scripts.bootstrap.stamps import Stamps, digest
 
-BUILD_TOOLS = ("pip>=24.0", "setuptools>=77", "wheel")
+# pip 26.3 fails where everything asked for is there already (on Python 3.13: "Blocked import of
+# 'importlib.metadata._adapters'").
+BUILD_TOOLS = ("pip>=24.0,<26.3", "setuptools>=77", "wheel")
 FREE_MB = 2500  # environment, packages and pip's downloads
 
 # What the installed package is made of; the Python code is not copied, the checkout serves it.
@@ -50,21 +52,22 @@ class Environment:
 
     def create(self) -> None:
         """Makes .venv, anew when it belongs to another Python or ROS or was left half-made."""
-        if self.stamps.current("environment", self.identity()):
+        known = self.stamps.read()
+        tools = " ".join(BUILD_TOOLS)
+        if known.get("environment") == self.identity() and known.get("tools") == tools:
             return
-        known = self.stamps.read().get("environment")
-        adoptable = known is None and self._usable()
-        why = "" if known is None else f"anew for {self.python.name}, {self.ros.name}"
+        foreign = known.get("environment", self.identity()) != self.identity()
+        why = f"anew for {self.python.name}, {self.ros.name}" if foreign else ""
         self.progress.begin("Virtual environment", why)
-        if not adoptable:
+        if foreign or not self._usable():
             self._require_space()
             options = ["--clear", *(["--system-site-packages"] if self.ros.sourced else [])]
             self.progress.run(
                 [self.python.path, "-m", "venv", *options, str(self.folder)], self.variables
             )
-        self._pip("install", "--upgrade", *BUILD_TOOLS)
-        self._forget_build()
-        self.stamps.write(environment=self.identity())
+            self._forget_build()
+        self._pip("install", *BUILD_TOOLS)
+        self.stamps.write(environment=self.identity(), tools=tools)
         self.progress.end()
 
     def install_ros(self) -> None:
@@ -97,8 +100,10 @@ class Environment:
         self.progress.begin("Python packages", ", ".join(due))
         # All lists in one call, so that a new one cannot move a package out of another's bounds.
         options = [word for file in lists.values() for word in ("-r", file)]
-        self._pip("install", *options, *constraint)
-        self._pip("install", "--no-deps", "-r", bare)
+        if due:
+            self._pip("install", *options, *constraint)
+        if not self.stamps.current("bare", bare_key):
+            self._pip("install", "--no-deps", "-r", bare)
         self.stamps.write(bare=bare_key, **keys)
         self.progress.end()
 
