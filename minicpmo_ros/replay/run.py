@@ -107,7 +107,7 @@ def report_bag(bag: Path, html: Path, png: Path | None) -> None:
     write_html(view, html, bag.stem)
     console.print(f"report   {html}")
     if png is not None:
-        write_png(view, png)
+        write_png(view, png, bag.stem)
         console.print(f"picture  {png}")
 
 
