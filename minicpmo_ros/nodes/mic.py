@@ -28,7 +28,7 @@ class MicNode(StackNode):
         self._cancelling = threading.Lock()
         self._reader: Reader[AudioChunk] | None = None
         self._listening: list[Any] = []
-        self._services: list[Any] = []
+        self._offered: list[Any] = []
         self._muted = False
         self._since_ns = 0
         self._hop = Latency()
@@ -54,7 +54,7 @@ class MicNode(StackNode):
         self._microphone = make_microphone(config, self.now_ns)
         self._microphone.open()
         self.advertise(topics.MIC)
-        self._services = [self.create_service(SetBool, "mute", self._on_mute)]
+        self._offered = [self.create_service(SetBool, "mute", self._on_mute)]
 
     def activate(self) -> None:
         self._since_ns = self.now_ns()
@@ -72,9 +72,9 @@ class MicNode(StackNode):
         self._listening = []
 
     def cleanup(self) -> None:
-        for service in self._services:
+        for service in self._offered:
             self.destroy_service(service)
-        self._services = []
+        self._offered = []
         microphone, self._microphone = self._microphone, None
         if microphone is not None:
             microphone.close()

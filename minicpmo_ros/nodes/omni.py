@@ -45,7 +45,7 @@ class OmniNode(StackNode):
         self.session: OmniSession | None = None
         self._requests: Requests | None = None
         self._worker: ThreadWorker | None = None
-        self._services: list[Any] = []
+        self._offered: list[Any] = []
         self._listening: list[Any] = []
         self._stop_clock: Ticker | None = None
         self._arrivals = Sequence()
@@ -68,7 +68,7 @@ class OmniNode(StackNode):
         for topic in OUTPUTS.values():
             self.advertise(topic)
         self._requests = Requests(self, self.session)
-        self._services = [
+        self._offered = [
             self.create_service(Interrupt, "interrupt", self._on_interrupt),
             self.create_service(SetMode, "set_mode", self._on_set_mode),
             self.create_service(SetPrompt, "set_prompt", self._on_set_prompt),
@@ -102,9 +102,9 @@ class OmniNode(StackNode):
             self._requests.end("the node was deactivated")
 
     def cleanup(self) -> None:
-        for service in self._services:
+        for service in self._offered:
             self.destroy_service(service)
-        self._services = []
+        self._offered = []
         requests, self._requests = self._requests, None
         if requests is not None:
             requests.close()
