@@ -75,6 +75,14 @@ def test_a_device_is_found_again_under_another_card_number(
         find_again(0, "input", HERE[0])
 
 
+def test_of_two_alike_the_one_of_the_same_name_is_found_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    twins = [SoundDevice(k, f"USB Audio: - (hw:{k},0)", "ALSA", 1, 0, 44_100) for k in (7, 1)]
+    monkeypatch.setattr(devices, "list_devices", lambda: twins)
+    assert find_again(1, "input", HERE[1]).index == 1
+
+
 def test_without_portaudio_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     class NoLibrary:
         def find_spec(self, name: str, *_: object) -> None:

@@ -281,6 +281,22 @@ def test_a_device_that_does_not_do_16_khz_is_resampled_and_its_stamps_stay_right
         assert np.abs(chunk.data - wanted).max() < 200
 
 
+def test_a_reader_that_comes_seldom_sees_no_steps_in_the_stamps(
+    microphone: Microphone, talker: Talker
+) -> None:
+    """The device's clock runs 150 ppm slow, which the stamps follow 20 us a chunk."""
+    chunks = []
+    for _ in range(20):
+        for _ in range(50):
+            talker.say(np.ones(320, np.int16))
+            talker.pause(0.02 * 150e-6)
+        chunks += read_all(microphone)
+    assert len(chunks) == 200
+    assert max(abs(b.stamp_ns - a.end_ns) for a, b in pairwise(chunks)) <= 20_000
+    late_ns = chunks[-1].stamp_ns - chunks[0].stamp_ns - 199 * 100 * NS_PER_MS
+    assert abs(late_ns - 20 * NS_PER_S * 150e-6) < NS_PER_MS
+
+
 def test_what_a_late_reader_loses_is_counted_and_the_rest_has_its_own_time(
     microphone: Microphone, talker: Talker
 ) -> None:

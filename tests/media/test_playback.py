@@ -129,7 +129,7 @@ def test_speech_that_comes_too_late_is_concealed_by_silence_and_counted() -> Non
     # The last sample decays instead of breaking off, and the return is faded in.
     assert (np.diff(heard[999 : 1_000 + FADE_SAMPLES].astype(int)) <= 0).all()
     assert not heard[1_000 + FADE_SAMPLES : 1_440].any()
-    assert (heard[1_440 : 1_440 + FADE_SAMPLES] <= ramp(FADE_SAMPLES)).all()
+    assert (heard[1_440 : 1_440 + FADE_SAMPLES] < ramp(FADE_SAMPLES)).all()
     np.testing.assert_array_equal(heard[1_440 + FADE_SAMPLES : 2_440], ramp(1_000)[FADE_SAMPLES:])
     finished = device.report(FINISHED)
     assert (finished.turn_samples, finished.concealed_samples) == (2_000, 440)
@@ -318,14 +318,38 @@ def test_what_was_played_is_there_in_contiguous_chunks_of_20_ms() -> None:
 
 def test_when_the_device_lost_time_the_tape_has_a_seam() -> None:
     queue = PlayQueue()
-    queue.push(speech(4_800))
-    first = [queue.take(480, ns(480 * k + 100)) for k in range(3)]
-    second = [queue.take(480, ns(480 * k + 5_100)) for k in range(3, 6)]
-    assert len(first + second) == 6
+    queue.push(speech(4_800, stamp_ns=ns(100)))
+    for k in range(3):
+        queue.take(480, ns(480 * k))
+    for k in range(3, 12):
+        queue.take(480, ns(480 * k + 5_000))
     chunks = queue.played()
-    assert [chunk.stamp_ns for chunk in chunks[:4]] == [ns(480 * k + 100) for k in range(3)] + [
-        ns(480 * 3 + 5_100)
-    ]
+    # The chunk that was being filled is closed where the device stopped.
+    assert [len(chunk.data) for chunk in chunks[:4]] == [480, 480, 380, 480]
+    assert chunks[2].stamp_ns == ns(1_060)
+    assert chunks[3].stamp_ns == ns(480 * 3 + 5_000)
+
+
+def test_when_a_device_comes_back_what_was_cut_off_long_ago_does_not_fade_out_on_it() -> None:
+    queue = PlayQueue()
+    queue.push(speech(4_800))
+    assert queue.take(480, T0).any()
+    queue.clear()
+    assert not queue.take(480, T0 + NS_PER_S).any()
+
+
+def test_a_device_whose_clock_drifts_takes_the_stamps_with_it() -> None:
+    queue = PlayQueue()
+    queue.push(speech(24_000))
+    drift_ns = 5_000  # a block
+    for k in range(50):
+        queue.take(480, ns(480 * k) + k * drift_ns)
+    chunks = queue.played()
+    half_a_sample_ns = 20_834
+    assert all(
+        abs(chunk.stamp_ns - ns(480 * k) - k * drift_ns) <= half_a_sample_ns
+        for k, chunk in enumerate(chunks)
+    )
 
 
 def test_stamps_that_tremble_by_less_than_half_a_sample_change_nothing() -> None:
