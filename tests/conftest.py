@@ -5,6 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hypothesis import settings
+
+# A slow machine is no fault of the code: no test fails for the time that an example took.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
+
 # Domains above 101 collide with the ephemeral ports of Linux.
 DOMAINS = 100
 
