@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from minicpmo_ros.bench.figures import Figure
-from minicpmo_ros.bench.process import MeasuredProcess, wait_until
+from minicpmo_ros.bench.process import MeasuredProcess, machine_s, wait_until
 from minicpmo_ros.bench.trace import Event, Rows
 from minicpmo_ros.errors import MinicpmoError
 from minicpmo_ros.messages import MIC_RATE_HZ, NS_PER_MS, NS_PER_S
@@ -27,7 +27,7 @@ from minicpmo_ros.replay.progress import progress_bar
 
 PICTURE_HZ = 10
 START_TIMEOUT_S = 60.0
-SETTLE_S = 1.0  # what is on its way when the measuring ends arrives within this
+END_TIMEOUT_S = 5.0
 ROWS_PER_S = 200  # recorded: about 70
 
 
@@ -63,13 +63,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of a run. [from_ns, to_ns): the steady part; calls: interruptions by turn."""
+    """What came of a run. [from_ns, to_ns): the steady part; calls: interruptions by turn.
+
+    cpu_percent: of a core; others_percent: of all cores, by every other process of the machine.
+    """
 
     rows: Rows
     from_ns: int
     to_ns: int
     calls: dict[int, int]
     cpu_percent: float
+    others_percent: float
     memory_mb: float
     grown_mb: float
 
@@ -106,11 +110,13 @@ def run_stack(setting: Setting, folder: Path) -> Measured:
             began_s = time.monotonic()
             for _ in wait_until(began_s + setting.warm_up_s, stack):
                 progress(time.monotonic() - began_s)
-            from_ns, cpu_s, memory_mb = time.time_ns(), stack.cpu_s(), stack.memory_mb()
+            from_ns, memory_mb = time.time_ns(), stack.memory_mb()
+            cpu_s, all_s = stack.cpu_s(), machine_s()
             for _ in wait_until(began_s + setting.warm_up_s + setting.seconds, stack):
                 progress(time.monotonic() - began_s)
             to_ns = time.time_ns()
-            cpu_s, last_mb = stack.cpu_s() - cpu_s, stack.memory_mb()
+            cpu_s, all_s = stack.cpu_s() - cpu_s, machine_s() - all_s
+            last_mb = stack.memory_mb()
         with (
             progress_bar("interruptions", setting.interruptions) as progress,
             Interrupter(namespace) as interrupter,
@@ -118,12 +124,14 @@ def run_stack(setting: Setting, folder: Path) -> Measured:
             calls = interrupter.interrupt_often(setting.interruptions, progress)
         stack.end()
         _raise_failure(stack)
+    percent = 100.0 * NS_PER_S / (to_ns - from_ns)
     return Measured(
         Rows.load(trace),
         from_ns,
         to_ns,
         calls,
-        100.0 * cpu_s * NS_PER_S / (to_ns - from_ns),
+        cpu_s * percent,
+        max(0.0, all_s - cpu_s) * percent / (os.cpu_count() or 1),
         last_mb,
         last_mb - memory_mb,
     )
@@ -131,8 +139,7 @@ def run_stack(setting: Setting, folder: Path) -> Measured:
 
 def figures(run: Measured, setting: Setting) -> list[Figure]:
     """Latencies, losses and cost of a run."""
-    whole = run.rows
-    # What was sent early enough to have arrived.
+    whole = run.rows  # with what was on its way when the steady part ended
     sent = whole.between(run.from_ns, run.to_ns)
     decided, brain = sent.at(Event.DECISION_OUT), sent.value(Event.BRAIN)
     ends = sent.value(Event.DECISION_OUT)
@@ -182,6 +189,7 @@ def figures(run: Measured, setting: Setting) -> list[Figure]:
         Figure("ros.turns", len(unqueued), "turns"),
         Figure("ros.interruptions", len(cut), "times"),
         *(figure for name, ns in hops.items() for figure in _pair(f"ros.hop_{name}_ms", ns)),
+        Figure("ros.others_percent_of_machine", run.others_percent, "%"),
         Figure("ros.memory_mb", run.memory_mb, "MB"),
         Figure("ros.memory_growth_live_mb", run.grown_mb, "MB"),
     ]
@@ -249,5 +257,5 @@ def _wait_until_active(stack: MeasuredProcess) -> None:
 
 
 def _raise_failure(stack: MeasuredProcess) -> None:
-    for line in stack.lines(SETTLE_S):
+    for line in stack.lines(END_TIMEOUT_S):
         print(line, file=sys.stderr)

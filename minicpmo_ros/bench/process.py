@@ -121,6 +121,13 @@ class MeasuredProcess:
             raise MinicpmoError(f"the bench needs Linux's /proc: {error}") from error
 
 
+def machine_s() -> float:
+    """Processor time that all processes of the machine have used, in seconds of one core."""
+    words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _, _, irq, softirq, steal = (int(word) for word in words[:8])
+    return (user + nice + system + irq + softirq + steal) / _TICKS
+
+
 def wait_until(at_s: float, process: MeasuredProcess) -> Iterator[None]:
     """Twice a second until time.monotonic() is at_s, while the process lives."""
     while (left_s := at_s - time.monotonic()) > 0:

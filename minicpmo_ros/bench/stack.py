@@ -15,7 +15,7 @@ from typing import Any
 
 from minicpmo_ros import topics
 from minicpmo_ros.bench.trace import Event, Trace
-from minicpmo_ros.messages import Decision, PlaybackEvent, SpeechChunk
+from minicpmo_ros.messages import AudioChunk, Decision, Playback, PlaybackEvent, SpeechChunk
 from minicpmo_ros.nodes.base import StackNode
 from minicpmo_ros.nodes.camera import CameraNode
 from minicpmo_ros.nodes.mic import MicNode
@@ -39,8 +39,9 @@ class _Traced(StackNode):
         self._trace = trace
         super().__init__(**options)
 
-    def note(self, event: Event, key: int, value: int = 0) -> None:
-        self._trace.add(event, key, self.now_ns(), value)
+    def note(self, event: Event, key: int, value: int = 0, at_ns: int | None = None) -> None:
+        """at_ns: ROS time of the event, where it is not now."""
+        self._trace.add(event, key, self.now_ns() if at_ns is None else at_ns, value)
 
     def on_activate(self, state: Any) -> Any:
         result = super().on_activate(state)
@@ -57,16 +58,18 @@ class _Traced(StackNode):
 
 class TracedCamera(_Traced, CameraNode):
     def send_ros(self, topic: Topic, message: Any) -> None:
+        at_ns = self.now_ns()
         super().send_ros(topic, message)
         if topic is topics.IMAGE:
-            self.note(Event.PICTURE_OUT, stamp_ns(message.header.stamp))
+            self.note(Event.PICTURE_OUT, stamp_ns(message.header.stamp), at_ns=at_ns)
 
 
 class TracedMic(_Traced, MicNode):
     def send(self, topic: Topic, message: Message) -> None:
+        at_ns = self.now_ns()
         super().send(topic, message)
-        if topic is topics.MIC:
-            self.note(Event.MIC_OUT, message.sequence, message.end_ns)  # type: ignore[union-attr]
+        if isinstance(message, AudioChunk):
+            self.note(Event.MIC_OUT, message.sequence, message.end_ns, at_ns)
 
 
 class TracedOmni(_Traced, OmniNode):
@@ -79,6 +82,7 @@ class TracedOmni(_Traced, OmniNode):
         super()._on_image(message)
 
     def send(self, topic: Topic, message: Message) -> None:
+        at_ns = self.now_ns()
         super().send(topic, message)
         if isinstance(message, Decision):
             self.note(Event.DECISION_OUT, message.unit, message.stamp_ns)
@@ -86,7 +90,7 @@ class TracedOmni(_Traced, OmniNode):
             self.note(Event.BRAIN, message.unit, round(brain_ms * 1e6))
             self.note(Event.FILLED, message.unit, round(message.audio_filled_ms * 1e6))
         elif isinstance(message, SpeechChunk) and message.sequence == 0:
-            self.note(Event.SPEECH_OUT, message.turn, message.stamp_ns)
+            self.note(Event.SPEECH_OUT, message.turn, message.stamp_ns, at_ns)
 
     def _on_interrupt(self, request: Any, response: Any) -> Any:
         self.note(Event.INTERRUPT_IN, self.session.epoch + 1)
@@ -105,13 +109,12 @@ class TracedSpeaker(_Traced, SpeakerNode):
 
     def send(self, topic: Topic, message: Message) -> None:
         super().send(topic, message)
-        if topic is not topics.PLAYBACK:
+        if not isinstance(message, Playback):
             return
-        event = message.event  # type: ignore[union-attr]
-        if event is PlaybackEvent.STARTED:
-            self.note(Event.STARTED, message.turn, message.stamp_ns)  # type: ignore[union-attr]
-        elif event is PlaybackEvent.INTERRUPTED:
-            self.note(Event.SILENT, message.turn, message.stamp_ns)  # type: ignore[union-attr]
+        if message.event is PlaybackEvent.STARTED:
+            self.note(Event.STARTED, message.turn, message.stamp_ns)
+        elif message.event is PlaybackEvent.INTERRUPTED:
+            self.note(Event.SILENT, message.turn, message.stamp_ns)
 
 
 KINDS: dict[str, Callable[..., StackNode]] = {

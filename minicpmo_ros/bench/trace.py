@@ -14,7 +14,10 @@ import numpy as np
 
 
 class Event(IntEnum):
-    """A kind of row, and what its key and value are. Times are ns of ROS time."""
+    """A kind of row, and what its key and value are. Times are ns of ROS time.
+
+    What goes out is timed before it is published, except for the decision: that is when it is out.
+    """
 
     MIC_OUT = 0  # key: sequence; value: end of the chunk's capture
     MIC_IN = 1  # key: sequence; at the omni node

@@ -49,6 +49,11 @@ class RosStage:
         from rclpy.parameter import Parameter
         from rosgraph_msgs.msg import Clock
 
+        try:
+            from rclpy.event_handler import SubscriptionEventCallbacks
+        except ImportError:  # Humble
+            from rclpy.qos_event import SubscriptionEventCallbacks
+
         from minicpmo_ros.nodes.omni import OmniNode
         from minicpmo_ros.nodes.ros_types import message_class, qos
         from minicpmo_ros.nodes.speaker import SpeakerNode
@@ -77,7 +82,11 @@ class RosStage:
                     {"sink": "clock", **parameters.get("speaker", {}), **common}
                 ),
             )
-            self._node = rclpy.create_node("replay", context=context)
+            # Nobody calls this node, and every service and event costs time in each wait.
+            self._node = rclpy.create_node(
+                "replay", context=context, start_parameter_services=False, enable_rosout=False
+            )
+            silent = SubscriptionEventCallbacks(use_default_callbacks=False)
             for node in (self._omni, self._speaker, self._node):
                 self._executor.add_node(node)
                 undo.callback(node.destroy_node)
@@ -100,6 +109,7 @@ class RosStage:
                     partial(self._take, topic),
                     qos(topic),
                     raw=True,
+                    event_callbacks=silent,
                 )
             self._pictures = pictures
             self._undo = undo.pop_all()
@@ -168,9 +178,7 @@ class RosStage:
     def _tell_time(self, now_ns: int) -> None:
         from builtin_interfaces.msg import Time
 
-        clock = self._clock_type(
-            clock=Time(sec=now_ns // NS_PER_S, nanosec=now_ns % NS_PER_S)
-        )
+        clock = self._clock_type(clock=Time(sec=now_ns // NS_PER_S, nanosec=now_ns % NS_PER_S))
         nodes = (self._omni, self._speaker)
         tries = count()
 
