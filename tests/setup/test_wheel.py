@@ -53,4 +53,6 @@ def test_it_holds_nothing_else(wheel: zipfile.ZipFile) -> None:
     tops = {name.split("/")[0] for name in wheel.namelist()}
     assert tops == {"minicpmo_ros", "minicpmo_ros-0.1.0.data", "minicpmo_ros-0.1.0.dist-info"}
     code = [name for name in wheel.namelist() if name.startswith("minicpmo_ros/")]
-    assert {Path(name).suffix for name in code} <= {".py", ".so", ".typed"}
+    page = [name for name in code if name.startswith("minicpmo_ros/replay/report/page/")]
+    assert {Path(name).suffix for name in page} == {".css", ".html", ".js"}
+    assert {Path(name).suffix for name in set(code) - set(page)} <= {".py", ".so", ".typed"}
