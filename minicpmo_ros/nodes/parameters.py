@@ -124,9 +124,16 @@ MIC = (
     P(
         "noise_suppression",
         True,
-        "Suppress steady noise; works with echo_cancellation: on.",
+        "Suppress steady noise, in every mode of echo_cancellation; delays sound by 6 ms.",
     ),
-    P("echo_delay_ms", 0, "Known delay from the DAC to the microphone.", "ms", 0, 500),
+    P(
+        "echo_delay_ms",
+        0,
+        "How much later than its stamps say the played sound reaches the microphone, at the least.",
+        "ms",
+        -200,
+        500,
+    ),
     *COMMON,
 )
 
@@ -232,7 +239,7 @@ SPEAKER = (
     ),
     P(
         "block_ms",
-        20,
+        10,
         "Block asked of the device; an interruption takes one to be silent.",
         "ms",
         5,
