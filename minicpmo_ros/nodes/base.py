@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rclpy.clock import Clock, ClockType, JumpThreshold
@@ -14,6 +15,7 @@ from rclpy.qos import QoSProfile
 
 from minicpmo_ros.errors import ConfigError, MinicpmoError
 from minicpmo_ros.nodes import diagnostics
+from minicpmo_ros.nodes.beat import Beat
 from minicpmo_ros.nodes.diagnostics import Status
 from minicpmo_ros.nodes.ros_types import TYPES, message_class, qos
 from minicpmo_ros.nodes.settings import UNCONFIGURED, Settings
@@ -94,13 +96,16 @@ class StackNode(LifecycleNode):
         return isinstance(self._failed_on, TwinError)
 
     def every(self, period_s: float, callback: Callable[[], None]) -> Ticker:
-        """Call back at least every period_s seconds of ROS time, and at every step of /clock.
+        """Call back every period_s seconds or, in simulated time, at every step of /clock.
 
-        In simulated time the clock moves in steps; a timer would skip the short ones, and what a
-        replay does would hang on their length.
+        The callback runs on a thread of its own, beside those of topics and services; in simulated
+        time it does not: there a timer would skip short steps, and what a replay does would hang
+        on their length.
         """
         if not self.value("use_sim_time"):
-            return self.steadily(period_s, callback)
+            return Beat(
+                f"{self.kind} clock", period_s, partial(self.guarded, "clock", callback)
+            ).stop
         any_step = JumpThreshold(
             min_forward=Duration(nanoseconds=1), min_backward=Duration(nanoseconds=-1)
         )

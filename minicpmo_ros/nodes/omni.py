@@ -152,7 +152,6 @@ class OmniNode(StackNode):
         now_ns = self.now_ns()
         if now_ns:  # simulated time has begun
             self.session.clock(now_ns)
-            self._requests.watch()
 
     # -- topics out -------------------------------------------------------------------------
 

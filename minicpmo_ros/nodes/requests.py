@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from minicpmo_ros.brains.session import OmniSession
 from minicpmo_ros.errors import BrainError, MinicpmoError
 from minicpmo_ros.messages import NS_PER_S
 
+WATCH_S = 0.02  # how often open goals are looked at: a cancelled one falls silent within this
 # Speech that nobody has reported as heard so long after it should have ended never will be.
 UNHEARD_S = 10
 
@@ -37,6 +38,7 @@ class Requests:
         self._node = node
         self._session = session
         self._sayings: list[_Saying] = []
+        self._stop_watching: Callable[[], None] | None = None
         self._chats: list[Future] = []
         self._servers = [
             ActionServer(
@@ -93,6 +95,9 @@ class Requests:
     def _finish(self, saying: _Saying, problem: str) -> None:
         self._sayings.remove(saying)
         _settle(saying.done, problem)
+        if not self._sayings and self._stop_watching is not None:
+            self._stop_watching()
+            self._stop_watching = None
 
     def _refuse(self, action: str, why: str) -> GoalResponse:
         self._node.troubles.add(action, f"goal refused: {why}")
@@ -116,6 +121,8 @@ class Requests:
             return Say.Result(success=False, message=str(error))
         saying = _Saying(goal, turn, Future(executor=self._node.executor))
         self._sayings.append(saying)
+        if self._stop_watching is None:
+            self._stop_watching = self._node.steadily(WATCH_S, self.watch)
         problem = await saying.done
         if not problem:
             goal.succeed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from minicpmo_ros import topics, wire
@@ -22,6 +23,8 @@ class SpeakerNode(StackNode):
         self._speaker: Speaker | None = None
         self._listening: list[Any] = []
         self._stop_clock: Ticker | None = None
+        # Clock and interruption come on two threads; the account must go out in order.
+        self._playing = threading.Lock()
         self._session = (0, 0)
         self._stale = 0
         self._to_device = Latency()
@@ -85,10 +88,11 @@ class SpeakerNode(StackNode):
             self._on_clock()
 
     def _on_clock(self) -> None:
-        now_ns = self.now_ns()
-        if now_ns and self._speaker is not None:
-            self._speaker.advance(now_ns)
-            self._report()
+        with self._playing:
+            now_ns = self.now_ns()
+            if now_ns and self._speaker is not None:
+                self._speaker.advance(now_ns)
+                self._report()
 
     def _report(self) -> None:
         for report in self.queue.reports():
