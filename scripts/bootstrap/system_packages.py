@@ -47,6 +47,15 @@ def has_alsa_pulse() -> bool:
     return any(any(Path(lib).glob(f"**/{module}")) for lib in ("/usr/lib", "/usr/lib64"))
 
 
+def distribution() -> str:
+    """ID of /etc/os-release, such as debian or ubuntu."""
+    try:
+        lines = Path("/etc/os-release").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line[3:].strip('"') for line in lines if line.startswith("ID=")), "")
+
+
 def python_says(python: Python, code: str) -> bool:
     return subprocess.run([python.path, "-c", code], capture_output=True).returncode == 0
 
@@ -72,6 +81,9 @@ def needs(python: Python, ros: Ros, profile: str) -> list[Need]:
             Need("PulseAudio's tools", "pulseaudio-utils", partial(has_program, "parec")),
             Need("ALSA's door to PulseAudio", "libasound2-plugins", has_alsa_pulse),
         ]
+        if distribution() == "debian":
+            # Ubuntu has Chromium as a snap alone; there the tests use what browser they find.
+            wanted.append(Need("a browser", "chromium", partial(has_program, "google-chrome")))
     if ros.sourced:
         wanted.append(Need("CMake", "cmake", partial(has_program, "cmake")))
     if any(prefix.startswith("/opt/ros/") for prefix in ros.prefixes):

@@ -30,6 +30,13 @@ def test_the_sound_server_is_for_the_tests_alone() -> None:
     assert "pulseaudio" not in packages(DEBIAN, PYPI, "run")
 
 
+def test_a_browser_is_installed_where_it_is_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system_packages, "distribution", lambda: "debian")
+    assert "chromium" in packages(DEBIAN, PYPI, "test")
+    monkeypatch.setattr(system_packages, "distribution", lambda: "ubuntu")
+    assert "chromium" not in packages(DEBIAN, PYPI, "test")
+
+
 def test_a_ros_of_the_distribution_is_completed() -> None:
     jazzy = Ros("jazzy", ("/opt/ros/jazzy",))
     assert "ros-jazzy-rosidl-default-generators" in packages(DEBIAN, jazzy, "run")
