@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from minicpmo_ros.messages import NS_PER_S
 WATCH_S = 0.02  # how often open goals are looked at: a cancelled one falls silent within this
 # Speech that nobody has reported as heard so long after it should have ended never will be.
 UNHEARD_S = 10
+FEEDBACK_S = 0.05
 
 
 @dataclass
@@ -149,9 +151,9 @@ class Requests:
         def take(pieces: Iterator[str]) -> None:  # on the brain's thread
             problem = ""
             try:
-                for piece in pieces:
-                    answer.append(piece)
-                    goal.publish_feedback(Chat.Feedback(delta=piece))
+                for delta in _gathered(pieces):
+                    answer.append(delta)
+                    goal.publish_feedback(Chat.Feedback(delta=delta))
             except Exception as error:
                 problem = f"{type(error).__name__}: {error}"
             _settle(done, problem)
@@ -189,6 +191,27 @@ def _question(wanted: Any) -> ChatRequest:
         wire.asked_sound(wanted.sound),
         int(wanted.max_tokens),
     )
+
+
+def _gathered(pieces: Iterator[str]) -> Iterator[str]:
+    """The same text in at most 1 / FEEDBACK_S pieces a second, also when it ends in an error.
+
+    Feedback is kept ten deep on its way to a client: of a burst of tokens most would be lost.
+    """
+    waiting, sent_s = "", 0.0
+    try:
+        for piece in pieces:
+            waiting += piece
+            now_s = time.monotonic()
+            if now_s - sent_s >= FEEDBACK_S:
+                yield waiting
+                waiting, sent_s = "", now_s
+    except Exception:
+        if waiting:
+            yield waiting
+        raise
+    if waiting:
+        yield waiting
 
 
 def _settle(future: Future, problem: str) -> None:

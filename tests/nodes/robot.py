@@ -37,7 +37,7 @@ WITHOUT_DEVICES: dict[type, dict[str, Any]] = {
 STEP_NS = 20 * NS_PER_MS
 CHUNK_NS = 100 * NS_PER_MS
 START_NS = 1_000 * NS_PER_S
-OUR_THREADS = ("camera", "microphone", "brain", "sound")
+OUR_THREADS = ("camera", "microphone", "brain", "sound", "omni clock", "speaker clock")
 
 
 class ToneVoice:
@@ -226,7 +226,9 @@ class Robot:
         """As `ros2 param set` does it; the result of the first."""
         from rcl_interfaces.srv import SetParameters
 
-        entries = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        entries = [
+            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
+        ]
         name = f"{node.get_fully_qualified_name()}/set_parameters"
         return self.call(SetParameters, name, parameters=entries).results[0]
 

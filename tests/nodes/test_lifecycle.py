@@ -80,9 +80,7 @@ def test_transitions_come_from_outside_and_the_state_can_be_asked_for(robot):
         (Transition.TRANSITION_CLEANUP, "unconfigured"),
         (Transition.TRANSITION_UNCONFIGURED_SHUTDOWN, "finalized"),
     ):
-        answer = robot.call(
-            ChangeState, "/mic/change_state", transition=Transition(id=transition)
-        )
+        answer = robot.call(ChangeState, "/mic/change_state", transition=Transition(id=transition))
         assert answer.success
         assert robot.call(GetState, "/mic/get_state").current_state.label == state == node.phase
 
