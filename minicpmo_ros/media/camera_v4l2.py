@@ -1,4 +1,4 @@
-"""A V4L2 device through OpenCV: a thread keeps its newest picture and comes back after an unplug."""
+"""A V4L2 device through OpenCV: a thread keeps its newest picture and survives an unplug."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _NAP_NS = 10 * NS_PER_MS
 
 @dataclass(frozen=True)
 class Tick:
-    """Frame `frame` is due, captured at stamp_ns; `late` frames before it were not wanted in time."""
+    """Frame `frame` is due, captured at stamp_ns; `late` frames before it were too late."""
 
     frame: int
     stamp_ns: int

@@ -73,7 +73,7 @@ def test_what_is_no_calibration_is_refused(tmp_path, text, said):
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(ConfigError, match="/nowhere/front.yaml cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"/nowhere/front\.yaml cannot be read: No such file"):
         load_camera_info("/nowhere/front.yaml")
 
 

@@ -1,9 +1,9 @@
 """The V4L2 camera with a device made of a queue: newest picture, stamps, unplug and return."""
 
-import os
 import queue
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -225,7 +225,7 @@ def test_a_closed_camera_opens_again():
 def test_a_device_without_a_first_picture_is_refused_and_given_back():
     bench = Bench()
     bench.frames.put(UNPLUG)
-    with pytest.raises(DeviceError, match="/dev/video0 opens but gives no picture.*640x480"):
+    with pytest.raises(DeviceError, match=r"/dev/video0 opens but gives no picture.*640x480"):
         bench.camera.open()
     assert bench.open_captures == 0
 
@@ -290,7 +290,7 @@ def test_a_device_of_another_user_is_refused_with_the_remedy(tmp_path, monkeypat
         open_v4l2(CameraConfig(source=f"v4l2:{path}"))
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/video0"), reason="this machine has no /dev/video0")
+@pytest.mark.skipif(not Path("/dev/video0").exists(), reason="this machine has no /dev/video0")
 def test_a_real_camera_gives_pictures_with_growing_stamps():
     camera = V4l2Camera(CameraConfig(source="v4l2:0"), time.time_ns)
     camera.open()

@@ -165,7 +165,7 @@ def test_damage_inside_a_file_shows_when_it_is_decoded():
     data = bytearray(encoded(scene(), ".png"))
     data[60:120] = bytes(60)
     picture = picture_from_compressed(stamp_ns=0, format="png", data=bytes(data))
-    with pytest.raises(InputError, match="png picture of .* is damaged"):
+    with pytest.raises(InputError, match=r"png picture of .* is damaged"):
         picture.rgb()
 
 

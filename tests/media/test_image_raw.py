@@ -217,7 +217,7 @@ def test_rgb8_is_a_view_that_cannot_be_written():
     data = bytearray(noise(HEIGHT, WIDTH, 3).tobytes())
     rgb = raw_to_rgb(WIDTH, HEIGHT, "rgb8", WIDTH * 3, 0, data)
     assert np.shares_memory(rgb, np.frombuffer(data, np.uint8))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="read-only"):
         rgb[0, 0, 0] = 1
 
 
