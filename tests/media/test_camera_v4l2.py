@@ -285,7 +285,7 @@ def test_the_device_is_asked_for_the_mode(tmp_path, monkeypatch):
 def test_a_device_of_another_user_is_refused_with_the_remedy(tmp_path, monkeypatch):
     path = tmp_path / "video0"
     path.touch()
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(DeviceError, match="usermod -aG video"):
         open_v4l2(CameraConfig(source=f"v4l2:{path}"))
 
