@@ -89,9 +89,10 @@ def _write_audio(m: AudioChunk, types: Types) -> Any:
 
 
 def audio_chunk(msg: Any) -> AudioChunk:
-    """Raises InputError when channels and samples do not fit each other."""
+    """Raises InputError for a rate that cannot be, or channels that do not fit the samples."""
     data = samples_of(msg.data)
     channels = int(msg.channels)
+    _check_rate("AudioChunk", int(msg.sample_rate))
     if not 1 <= channels <= 8:
         raise InputError(f"AudioChunk with channels={channels}: 1 to 8 are possible")
     if len(data) % channels:
@@ -107,6 +108,11 @@ def audio_chunk(msg: Any) -> AudioChunk:
         muted=bool(msg.muted),
         frame_id=str(msg.header.frame_id),
     )
+
+
+def _check_rate(kind: str, rate_hz: int) -> None:
+    if not 4_000 <= rate_hz <= 192_000:
+        raise InputError(f"{kind} with sample_rate={rate_hz} Hz: 4000 to 192000 are possible")
 
 
 def asked_sound(msg: Any) -> np.ndarray:
@@ -175,8 +181,7 @@ def _write_speech(m: SpeechChunk, types: Types) -> Any:
 def speech_chunk(msg: Any) -> SpeechChunk:
     """Raises InputError for a rate that no speaker plays."""
     rate = int(msg.sample_rate)
-    if not 4_000 <= rate <= 192_000:
-        raise InputError(f"SpeechChunk with sample_rate={rate} Hz: 4000 to 192000 are possible")
+    _check_rate("SpeechChunk", rate)
     return SpeechChunk(
         stamp_ns=stamp_ns(msg.header.stamp),
         epoch=int(msg.epoch),

@@ -216,6 +216,11 @@ class StackNode(LifecycleNode):
         self.phase = UNCONFIGURED
         return SUCCESS
 
+    def destroy_node(self) -> None:
+        """For good: rclpy's state machine holds the node in the graph until Python collects it."""
+        super().destroy_node()
+        vars(self).pop("_state_machine", None)
+
     def _stop(self) -> None:
         if self.active:
             self.guarded("deactivate", self.deactivate)

@@ -124,9 +124,9 @@ class OmniNode(StackNode):
     def _on_audio(self, message: Any) -> None:
         chunk = wire.audio_chunk(message)
         now_ns = self.now_ns()
-        self._audio_hop.add_ns(now_ns - chunk.end_ns)
         self._arrivals.add(chunk.sequence)
         self.session.audio(chunk, now_ns)
+        self._audio_hop.add_ns(now_ns - chunk.end_ns)  # of what was taken: stamps can be wrong
 
     def _on_image(self, message: Any) -> None:
         self._on_picture(wire.picture(message))
@@ -136,8 +136,8 @@ class OmniNode(StackNode):
 
     def _on_picture(self, picture: Any) -> None:
         now_ns = self.now_ns()
-        self._picture_hop.add_ns(now_ns - picture.stamp_ns)
         self.session.picture(picture, now_ns)
+        self._picture_hop.add_ns(now_ns - picture.stamp_ns)
 
     def _on_playback(self, message: Any) -> None:
         playback: Playback = wire.playback(message)

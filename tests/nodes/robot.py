@@ -88,8 +88,6 @@ class Robot:
             if node.phase != "finalized":
                 node.trigger_shutdown()
             node.destroy_node()
-            # A failed test's frames hold the nodes, and what rclpy keeps in one holds the graph.
-            vars(node).clear()
         self.friend.destroy_node()
         self.executor.shutdown()
         self.context.try_shutdown()
