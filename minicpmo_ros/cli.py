@@ -12,6 +12,7 @@ from minicpmo_ros.errors import MinicpmoError
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     help="See, listen and speak at the same time: the MiniCPM-o stack for ROS 2.",
 )
 bag_app = typer.Typer(no_args_is_help=True, help="Make bags from other recordings.")
@@ -167,6 +168,8 @@ def main() -> None:
     except MinicpmoError as error:
         typer.secho(f"minicpmo: {error}", fg=typer.colors.RED, err=True)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":
