@@ -19,7 +19,7 @@ from minicpmo_ros.nodes.base import StackNode
 from minicpmo_ros.nodes.diagnostics import OK, WARN, Latency, Status
 from minicpmo_ros.nodes.reader import Reader
 from minicpmo_ros.nodes.ros_types import TYPES, header, uint8_array
-from minicpmo_ros.nodes.run import run_nodes
+from minicpmo_ros.nodes.run import run_process
 
 
 class CameraNode(StackNode):
@@ -138,5 +138,5 @@ def info_message(info: CameraInfo, head: Any) -> Any:
     )
 
 
-def main() -> None:
-    run_nodes([CameraNode])
+def main() -> int:
+    return run_process(CameraNode)

@@ -16,7 +16,7 @@ from minicpmo_ros.messages import AudioChunk
 from minicpmo_ros.nodes.base import StackNode
 from minicpmo_ros.nodes.diagnostics import OK, WARN, Latency, Status
 from minicpmo_ros.nodes.reader import Reader
-from minicpmo_ros.nodes.run import run_nodes
+from minicpmo_ros.nodes.run import run_process
 
 
 class MicNode(StackNode):
@@ -121,5 +121,5 @@ class MicNode(StackNode):
         return [device, Status("echo", OK, "ok", echo)]
 
 
-def main() -> None:
-    run_nodes([MicNode])
+def main() -> int:
+    return run_process(MicNode)

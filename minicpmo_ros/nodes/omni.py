@@ -25,7 +25,7 @@ from minicpmo_ros.messages import (
 from minicpmo_ros.nodes.base import StackNode, Ticker
 from minicpmo_ros.nodes.diagnostics import ERROR, OK, WARN, Latency, Sequence, Status
 from minicpmo_ros.nodes.requests import Requests
-from minicpmo_ros.nodes.run import run_nodes
+from minicpmo_ros.nodes.run import run_process
 from minicpmo_ros.srv import Interrupt, SetMode, SetPrompt
 
 OUTPUTS = {
@@ -266,5 +266,5 @@ def _refuse(response: Any, phase: str) -> Any:
     return response
 
 
-def main() -> None:
-    run_nodes([OmniNode])
+def main() -> int:
+    return run_process(OmniNode)

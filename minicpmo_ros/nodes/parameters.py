@@ -30,6 +30,8 @@ class Parameter:
         kind = type(self.default)
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
+        if isinstance(value, bool) and {"on", "off"} <= set(self.choices):
+            value = "on" if value else "off"  # YAML takes these words for true and false
         if type(value) is not kind:
             raise ConfigError(
                 f"parameter '{self.name}': {value!r} is of type {type(value).__name__}; "

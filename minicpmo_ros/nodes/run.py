@@ -14,6 +14,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
+from minicpmo_ros.errors import ConfigError, MinicpmoError
 from minicpmo_ros.nodes.base import SUCCESS, StackNode
 
 # Time for discovery to see a node of the same name before ours is configured.
@@ -36,10 +37,14 @@ def run_nodes(
 
     beside: plain nodes without a lifecycle, spun on the same thread. A node whose parameter
     autostart is true (the default) is configured and activated; one that fails says why and stays
-    unconfigured while the others run.
+    unconfigured while the others run. Raises ConfigError for arguments that ROS cannot take.
     """
     stop = _StopOnSignal()
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:
+        stop.undo()
+        raise ConfigError(f"ROS does not start: {_reason(error)}") from error
     executor = SingleThreadedExecutor()
     nodes: list[StackNode] = []
     others: list[Any] = []
@@ -48,7 +53,7 @@ def run_nodes(
             others.append(make())
             executor.add_node(others[-1])
         for kind in kinds:
-            nodes.append(kind())
+            nodes.append(_made(kind))
             executor.add_node(nodes[-1])
             start_later(nodes[-1])
         while rclpy.ok() and not stop.asked:
@@ -63,6 +68,30 @@ def run_nodes(
         executor.shutdown()
         rclpy.try_shutdown()
         stop.undo()
+
+
+def run_process(*kinds: Callable[[], StackNode]) -> int:
+    """What an executable does: run the nodes; exit status 1 and one line where that cannot be."""
+    try:
+        run_nodes(kinds)
+    except MinicpmoError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _made(kind: Callable[[], StackNode]) -> StackNode:
+    try:
+        return kind()
+    except (
+        Exception
+    ) as error:  # a wrong use_sim_time, say, on which rclpy does not even make a node
+        raise ConfigError(f"a node cannot be made: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Without the places in the sources of ROS."""
+    return str(error).partition(", at /")[0]
 
 
 def start_later(node: StackNode) -> None:

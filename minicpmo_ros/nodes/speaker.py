@@ -11,7 +11,7 @@ from minicpmo_ros.media.speaker import Speaker, SpeakerConfig, make_speaker
 from minicpmo_ros.messages import PlaybackEvent
 from minicpmo_ros.nodes.base import StackNode, Ticker
 from minicpmo_ros.nodes.diagnostics import OK, WARN, Latency, Status
-from minicpmo_ros.nodes.run import run_nodes
+from minicpmo_ros.nodes.run import run_process
 
 POLL_S = 0.02  # how often what has sounded is reported
 
@@ -113,5 +113,5 @@ class SpeakerNode(StackNode):
         return [Status("device", WARN if status.problem else OK, status.problem or "ok", values)]
 
 
-def main() -> None:
-    run_nodes([SpeakerNode])
+def main() -> int:
+    return run_process(SpeakerNode)

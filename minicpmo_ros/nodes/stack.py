@@ -5,9 +5,9 @@ from __future__ import annotations
 from minicpmo_ros.nodes.camera import CameraNode
 from minicpmo_ros.nodes.mic import MicNode
 from minicpmo_ros.nodes.omni import OmniNode
-from minicpmo_ros.nodes.run import run_nodes
+from minicpmo_ros.nodes.run import run_process
 from minicpmo_ros.nodes.speaker import SpeakerNode
 
 
-def main() -> None:
-    run_nodes([CameraNode, MicNode, OmniNode, SpeakerNode])
+def main() -> int:
+    return run_process(CameraNode, MicNode, OmniNode, SpeakerNode)

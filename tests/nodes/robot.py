@@ -230,12 +230,18 @@ class Robot:
         name = f"{node.get_fully_qualified_name()}/set_parameters"
         return self.call(SetParameters, name, parameters=entries).results[0]
 
-    def diagnosis(self, name: str, of: Callable[[Any], Any] = lambda status: True) -> Any:
+    def diagnosis(
+        self,
+        name: str,
+        of: Callable[[Any], Any] = lambda status: True,
+        patience_s: float = PATIENCE_S,
+    ) -> Any:
         """The next status of that name ("/omni: brain") for which `of` holds."""
         self.diagnostics.pop(name, None)
         return self.until(
             lambda: (found := self.diagnostics.get(name)) and of(found) and found,
             f"diagnostics '{name}', not {self.diagnostics.get(name)}",
+            patience_s,
         )
 
     def _on_diagnostics(self, array: Any) -> None:

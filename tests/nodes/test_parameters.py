@@ -152,6 +152,15 @@ def test_a_whole_number_in_a_file_is_taken_where_a_float_is_wanted(tmp_path):
         assert node.value("rate_hz") == 5.0
 
 
+@pytest.mark.parametrize("word", ["off", "on"])
+def test_on_and_off_need_no_quotes_though_yaml_takes_them_for_true_and_false(tmp_path, word):
+    path = tmp_path / "robot.yaml"
+    path.write_text(f"/**/mic:\n  ros__parameters:\n    echo_cancellation: {word}\n")
+    with with_file(path) as robot:
+        node = robot.add(MicNode, devices=True)
+        assert node.value("echo_cancellation") == word
+
+
 @pytest.mark.parametrize(
     "line, reason",
     [
