@@ -18,6 +18,10 @@ from minicpmo_ros.media.stamps import DeviceTime, StampTracker
 from minicpmo_ros.messages import EMPTY_SAMPLES, NS_PER_S
 
 _RING_S = 2.0
+# Sound servers report the latency of a stream that has just begun wrongly, by 20 ms and more, and
+# take some seconds to find it. The stamps follow them this fast for so long, then as drift does.
+_SETTLING_S = 5.0
+_SETTLING_PPM = 10_000
 
 
 class Capture:
@@ -41,6 +45,8 @@ class Capture:
         """
         self.ring = RingBuffer(round(stream.rate_hz * _RING_S), stream.channels)
         self.tracker = StampTracker(stream.rate_hz)
+        self._settled_ppm = self.tracker.slew_ppm
+        self.tracker.slew_ppm = _SETTLING_PPM
         self.device_time = DeviceTime(clock)
         self.xruns = 0
         self.blocks = 0
@@ -71,6 +77,8 @@ class Capture:
     def callback(self, data: Any, frames: int, time: Any, flags: Any) -> None:
         """PortAudio's callback: data int16 [frames, channels]."""
         adc_ns = self.device_time.ros_ns(time.inputBufferAdcTime, time.currentTime, self._guess_ns)
+        if self._captured > _SETTLING_S * self._rate_hz:
+            self.tracker.slew_ppm = self._settled_ppm
         self.tracker.observe(self._captured, adc_ns)
         self.blocks += 1
         if flags:

@@ -17,7 +17,8 @@ _NAP_S = 0.05
 class DeviceMicrophone(Microphone):
     """Mono chunks of an input device, stamped from the time of its ADC.
 
-    Consecutive chunks are contiguous but for the drift of the device's clock (at most 200 ppm).
+    Consecutive chunks are contiguous but for the drift of the device's clock (at most 200 ppm, and
+    1 % in the first 5 s, in which sound servers find out what their latency is).
     Where sound is lost, the stamps jump by what is missing. An unplugged device is looked for every
     second, and the stream goes on when it is back; until then `status.problem` says what is wrong
     and `read` gives nothing.

@@ -285,6 +285,9 @@ def test_a_reader_that_comes_seldom_sees_no_steps_in_the_stamps(
     microphone: Microphone, talker: Talker
 ) -> None:
     """The device's clock runs 150 ppm slow, which the stamps follow 20 us a chunk."""
+    for _ in range(6):
+        talker.say(np.ones(16_000, np.int16))
+        read_all(microphone)  # the device has settled
     chunks = []
     for _ in range(20):
         for _ in range(50):
@@ -295,6 +298,23 @@ def test_a_reader_that_comes_seldom_sees_no_steps_in_the_stamps(
     assert max(abs(b.stamp_ns - a.end_ns) for a, b in pairwise(chunks)) <= 20_000
     late_ns = chunks[-1].stamp_ns - chunks[0].stamp_ns - 199 * 100 * NS_PER_MS
     assert abs(late_ns - 20 * NS_PER_S * 150e-6) < NS_PER_MS
+
+
+def test_the_stamps_follow_a_device_that_begins_with_the_wrong_time(
+    microphone: Microphone, talker: Talker
+) -> None:
+    """As a sound server does, which takes a second to find its latency: here it was 30 ms off."""
+    talker.say(np.ones(16_000, np.int16))
+    chunks = read_all(microphone)
+    talker.pause(0.03)
+    for _ in range(6):
+        talker.say(np.ones(16_000, np.int16))
+        chunks += read_all(microphone)
+    assert microphone.status.jumps == 0
+    # In small steps, so that nothing seems to be lost.
+    assert max(abs(b.stamp_ns - a.end_ns) for a, b in pairwise(chunks)) <= NS_PER_MS
+    true_ns = T0 + round(talker.second * NS_PER_S)
+    assert abs(chunks[-1].end_ns - true_ns) < NS_PER_MS
 
 
 def test_what_a_late_reader_loses_is_counted_and_the_rest_has_its_own_time(
