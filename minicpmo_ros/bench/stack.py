@@ -93,8 +93,11 @@ class TracedOmni(_Traced, OmniNode):
             self.note(Event.SPEECH_OUT, message.turn, message.stamp_ns, at_ns)
 
     def _on_interrupt(self, request: Any, response: Any) -> Any:
-        self.note(Event.INTERRUPT_IN, self.session.epoch + 1)
-        return super()._on_interrupt(request, response)
+        at_ns = self.now_ns()
+        response = super()._on_interrupt(request, response)
+        if response.success:
+            self.note(Event.INTERRUPT_IN, response.epoch, at_ns=at_ns)
+        return response
 
 
 class TracedSpeaker(_Traced, SpeakerNode):

@@ -30,7 +30,7 @@ class Event(IntEnum):
     SPEECH_IN = 8  # key: turn; value: 1 where nothing else waited; at the speaker node
     STARTED = 9  # key: turn; value: when the first sample sounds; at: when that was said
     SILENT = 10  # key: turn; value: end of the last sample that sounds; of a turn cut off
-    INTERRUPT_IN = 11  # key: the epoch that began; at the omni node
+    INTERRUPT_IN = 11  # key: the epoch that it began; at the omni node
     EPOCH_IN = 12  # key: epoch; at the speaker node
 
 
