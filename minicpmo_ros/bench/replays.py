@@ -15,21 +15,20 @@ from minicpmo_ros.replay.run import replay
 from minicpmo_ros.replay.scene import LENGTH_S, write_scene
 
 RUNS = 5
-ROS_RUNS = 1
+ROS_RUNS = 3
 HOUR_S = 3600.0
-WARM_UP_S = 600.0  # of bag time: caches and pools fill
+FLAT_MB = 5.0  # an hour's growth that the allocator alone may cause
+WARM_UP_S = 900.0  # of bag time: caches and pools fill
 
 
 def measure_replays(folder: Path) -> list[Figure]:
     """Replay the demo's scene, without DDS and with; the median of some runs."""
-    scene = folder / "scene"
-    if not scene.exists():
-        with progress_bar("scene", LENGTH_S) as progress:
-            write_scene(scene, progress=progress)
+    scene = _scene(folder)
     offline = [_speed(scene, folder / "replayed", ros=False) for _ in range(RUNS)]
     with_ros = [_speed(scene, folder / "replayed", ros=True) for _ in range(ROS_RUNS)]
     return [
         Figure.at_least("ros.replay_x_realtime", median(offline), 50, "x"),
+        Figure("ros.replay_x_realtime.best", max(offline), "x"),
         Figure("ros.replay_ros_x_realtime", median(with_ros), "x"),
     ]
 
@@ -37,11 +36,10 @@ def measure_replays(folder: Path) -> list[Figure]:
 def measure_memory(folder: Path, seconds: float = HOUR_S) -> list[Figure]:
     """Resident memory of a process that replays the scene over and over, without DDS.
 
-    The slope is that of a straight line through its memory after the first ten minutes of bag time.
+    The slope is that of a straight line through its memory after the first quarter of an hour of
+    bag time, or half of `seconds` where that is less.
     """
-    scene = folder / "scene"
-    if not scene.exists():
-        write_scene(scene)
+    scene = _scene(folder)
     samples: list[tuple[float, float]] = []
     arguments = [str(scene), str(folder / "long"), str(seconds)]
     log = folder / "long.log"
@@ -55,9 +53,17 @@ def measure_memory(folder: Path, seconds: float = HOUR_S) -> list[Figure]:
             progress(at_s)
     slope, last_mb = _slope(np.array(samples), min(WARM_UP_S, seconds / 2))
     return [
-        Figure("ros.memory_growth_mb_per_hour", slope * 3600.0, "MB/h"),
+        Figure.at_most("ros.memory_growth_mb_per_hour", slope * 3600.0, FLAT_MB, "MB/h"),
         Figure("ros.memory_replay_mb", last_mb, "MB"),
     ]
+
+
+def _scene(folder: Path) -> Path:
+    scene = folder / "scene"
+    if not scene.exists():
+        with progress_bar("scene", LENGTH_S) as progress:
+            write_scene(scene, progress=progress)
+    return scene
 
 
 def _speed(scene: Path, out: Path, *, ros: bool) -> float:
