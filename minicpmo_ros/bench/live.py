@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from minicpmo_ros.replay.progress import progress_bar
 PICTURE_HZ = 10
 START_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 5.0
+FAILED = "failed: "  # what the stack's words of trouble begin with
 ROWS_PER_S = 200  # recorded: about 70
 
 
@@ -123,7 +123,9 @@ def run_stack(setting: Setting, folder: Path) -> Measured:
         ):
             calls = interrupter.interrupt_often(setting.interruptions, progress)
         stack.end()
-        _raise_failure(stack)
+        for line in stack.lines(END_TIMEOUT_S):
+            if line.startswith(FAILED):
+                raise MinicpmoError(line.removeprefix(FAILED))
     percent = 100.0 * NS_PER_S / (to_ns - from_ns)
     return Measured(
         Rows.load(trace),
@@ -253,9 +255,4 @@ def _wait_until_active(stack: MeasuredProcess) -> None:
         stack.end()
         raise MinicpmoError(f"the stack ended before it was active; {stack.last_words()}")
     if line != "active":
-        raise MinicpmoError(line.removeprefix("failed: "))
-
-
-def _raise_failure(stack: MeasuredProcess) -> None:
-    for line in stack.lines(END_TIMEOUT_S):
-        print(line, file=sys.stderr)
+        raise MinicpmoError(line.removeprefix(FAILED))
