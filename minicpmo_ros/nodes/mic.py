@@ -41,6 +41,7 @@ class MicNode(StackNode):
             device=self.value("device"),
             chunk_ms=self.value("chunk_ms"),
             loop=self.value("loop"),
+            latency_ms=self.value("latency_ms"),
             latency_correction_ms=self.value("latency_correction_ms"),
             frame_id=self.value("frame_id"),
         )

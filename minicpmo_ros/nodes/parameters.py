@@ -109,6 +109,15 @@ MIC = (
     P("loop", False, "Begin again at the end of a file."),
     P("frame_id", "microphone", "frame_id of the sound."),
     P(
+        "latency_ms",
+        40,
+        "Sound that the device holds, 0 for its own default. More when diagnostics count sound lost "
+        "in the device: the process may then be late by as much.",
+        "ms",
+        0,
+        1000,
+    ),
+    P(
         "latency_correction_ms",
         0.0,
         "Added to the capture time that the device reports.",
@@ -246,6 +255,15 @@ SPEAKER = (
         "ms",
         5,
         100,
+    ),
+    P(
+        "latency_ms",
+        30,
+        "Sound that the device holds, 0 for its own default; an interruption is heard so much "
+        "later. More when diagnostics count blocks too late.",
+        "ms",
+        0,
+        1000,
     ),
     P("frame_id", "speaker", "frame_id of audio/played."),
     P(

@@ -36,6 +36,7 @@ class SpeakerNode(StackNode):
             sink=self.value("sink"),
             device=self.value("device"),
             block_ms=self.value("block_ms"),
+            latency_ms=self.value("latency_ms"),
             latency_correction_ms=self.value("latency_correction_ms"),
         )
         self.queue = PlayQueue(self.value("frame_id"))
