@@ -13,20 +13,19 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from launch import LaunchDescription
+from launch import Condition, LaunchDescription
 
+TOGETHER = "stack"  # the executable that holds all four
 NODES = ("camera", "mic", "omni", "speaker")
+# On the way from one process to another a raw picture costs too much.
+APART = {"omni": {"image_transport": "compressed"}}
 
 
 def arguments() -> list[DeclareLaunchArgument]:
     share = Path(get_package_share_directory("minicpmo_ros"))
     table = [
         ("namespace", "", "Namespace of all nodes and topics"),
-        (
-            "params_file",
-            str(share / "config" / "omni.yaml"),
-            "YAML file with the parameters",
-        ),
+        ("params_file", str(share / "config" / "omni.yaml"), "YAML file with the parameters"),
         ("use_sim_time", "false", "Take time from /clock"),
         ("autostart", "true", "Configure and activate the nodes at once"),
         ("use_composition", "true", "All nodes in one process (false: four processes)"),
@@ -40,7 +39,7 @@ def flag(name: str) -> ParameterValue:
     return ParameterValue(LaunchConfiguration(name), value_type=bool)
 
 
-def process(executable: str, condition, extra: dict | None = None) -> Node:
+def process(executable: str, condition: Condition, extra: dict[str, str] | None = None) -> Node:
     common = {"use_sim_time": flag("use_sim_time"), "autostart": flag("autostart")}
     return Node(
         package="minicpmo_ros",
@@ -57,13 +56,12 @@ def process(executable: str, condition, extra: dict | None = None) -> Node:
 
 def generate_launch_description() -> LaunchDescription:
     together = LaunchConfiguration("use_composition")
-    apart = {"omni": {"image_transport": "compressed"}}
     return LaunchDescription(
         [
             *arguments(),
             # Default UDP loses a third of raw VGA pictures between processes; this loses none.
             SetEnvironmentVariable("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA"),
-            process("stack", IfCondition(together)),
-            *(process(name, UnlessCondition(together), apart.get(name)) for name in NODES),
+            process(TOGETHER, IfCondition(together)),
+            *(process(name, UnlessCondition(together), APART.get(name)) for name in NODES),
         ]
     )
