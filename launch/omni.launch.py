@@ -19,20 +19,24 @@ TOGETHER = "stack"  # the executable that holds all four
 NODES = ("camera", "mic", "omni", "speaker")
 # On the way from one process to another a raw picture costs too much.
 APART = {"omni": {"image_transport": "compressed"}}
+ARGUMENTS = (
+    ("namespace", "", "Namespace of all nodes and topics"),
+    ("params_file", "config/omni.yaml", "YAML file with the parameters"),
+    ("use_sim_time", "false", "Take time from /clock"),
+    ("autostart", "true", "Configure and activate the nodes at once"),
+    ("use_composition", "true", "All nodes in one process (false: four processes)"),
+    ("use_respawn", "false", "Start a process again when it dies"),
+    ("log_level", "info", "debug, info, warn or error"),
+)
 
 
 def arguments() -> list[DeclareLaunchArgument]:
     share = Path(get_package_share_directory("minicpmo_ros"))
-    table = [
-        ("namespace", "", "Namespace of all nodes and topics"),
-        ("params_file", str(share / "config" / "omni.yaml"), "YAML file with the parameters"),
-        ("use_sim_time", "false", "Take time from /clock"),
-        ("autostart", "true", "Configure and activate the nodes at once"),
-        ("use_composition", "true", "All nodes in one process (false: four processes)"),
-        ("use_respawn", "false", "Start a process again when it dies"),
-        ("log_level", "info", "debug, info, warn or error"),
+    files = {name: str(share / default) for name, default, _ in ARGUMENTS if "file" in name}
+    return [
+        DeclareLaunchArgument(name, default_value=files.get(name, default), description=text)
+        for name, default, text in ARGUMENTS
     ]
-    return [DeclareLaunchArgument(n, default_value=d, description=t) for n, d, t in table]
 
 
 def flag(name: str) -> ParameterValue:

@@ -10,11 +10,7 @@ from launch import LaunchDescription
 
 ARGUMENTS = (
     ("bag", None, "rosbag2 recording to replay: a folder or an .mcap file"),
-    (
-        "out",
-        "replayed",
-        "Bag to write: the inputs with decisions, speech, alerts and playback",
-    ),
+    ("out", "replayed", "Bag to write: the inputs with decisions, speech, alerts and playback"),
 )
 
 

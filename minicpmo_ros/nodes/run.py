@@ -19,8 +19,8 @@ from minicpmo_ros.nodes.base import SUCCESS, StackNode
 
 # Time for discovery to see a node of the same name before ours is configured.
 START_S = 0.3
-# Discovery believes a killed process alive for 20 s (the lease of Fast DDS and Cyclone DDS is
-# shorter or equal): a node that was started again meets its own ghost for so long.
+# A node started again may find its predecessor still there: on its way out, or dead and remembered
+# by whoever told of it (a discovery server, until a lease of 20 s has run out).
 GHOST_S = 30.0
 RETRY_S = 2.0
 # On the way out: time for results of goals and the last reports to be delivered.
@@ -107,9 +107,12 @@ def start_later(node: StackNode) -> None:
             return
         due_s = time.monotonic() + RETRY_S
         # Whoever configures the node by hand meanwhile has taken over.
-        mine = node.phase == "unconfigured" and not bring_up(node)
-        if not (mine and node.met_twin and time.monotonic() - began_s < GHOST_S):
-            stop()
+        if node.phase == "unconfigured":
+            if bring_up(node):
+                node.get_logger().info(node.phase)
+            elif node.met_twin and time.monotonic() - began_s < GHOST_S:
+                return
+        stop()
 
     stop = node.steadily(START_S / 3, start)
 

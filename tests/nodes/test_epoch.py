@@ -120,7 +120,9 @@ def test_a_session_that_counts_from_zero_again_is_heard(simulation):
 
 
 def test_an_omni_node_configured_anew_is_heard(simulation):
-    omni, speaker = simulation.run(OmniNode), simulation.run(SpeakerNode)
+    # It has no microphone here, and is not to talk about that.
+    omni = simulation.run(OmniNode, spoken_severity="never")
+    speaker = simulation.run(SpeakerNode)
     reports = simulation.hear(topics.PLAYBACK)
     simulation.until(lambda: speaker.readers(topics.PLAYBACK) == 2, "the listeners")
     simulation.tick(simulation.now_ns)
