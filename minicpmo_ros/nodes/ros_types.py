@@ -30,7 +30,7 @@ class RosTypes:
     def int16(self, samples: np.ndarray) -> array:
         # rclpy copies an array.array in microseconds and anything else in milliseconds.
         packed = array("h")
-        packed.frombytes(np.ascontiguousarray(samples, np.int16).tobytes())
+        packed.frombytes(np.ascontiguousarray(samples, np.int16))
         return packed
 
 
@@ -40,7 +40,8 @@ TYPES = RosTypes()
 def uint8_array(data: bytes | np.ndarray) -> array:
     """What a uint8[] field takes at no cost."""
     packed = array("B")
-    packed.frombytes(data if isinstance(data, bytes) else np.ascontiguousarray(data).tobytes())
+    # As it lies: tobytes() would copy a picture once more, which took 2 ms.
+    packed.frombytes(data if isinstance(data, bytes) else np.ascontiguousarray(data))
     return packed
 
 
