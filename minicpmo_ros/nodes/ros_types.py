@@ -30,7 +30,7 @@ class RosTypes:
     def int16(self, samples: np.ndarray) -> array:
         # rclpy copies an array.array in microseconds and anything else in milliseconds.
         packed = array("h")
-        packed.frombytes(np.ascontiguousarray(samples, np.int16))
+        packed.frombytes(np.ascontiguousarray(samples, np.int16).reshape(-1).view(np.uint8))
         return packed
 
 
