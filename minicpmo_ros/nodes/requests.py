@@ -14,12 +14,13 @@ from minicpmo_ros import wire
 from minicpmo_ros.action import Chat, Say
 from minicpmo_ros.brains.api import ChatRequest
 from minicpmo_ros.brains.session import OmniSession
-from minicpmo_ros.errors import BrainError, MinicpmoError
+from minicpmo_ros.errors import BrainError, InputError, MinicpmoError
 from minicpmo_ros.messages import NS_PER_S
 
 WATCH_S = 0.02  # how often open goals are looked at: a cancelled one falls silent within this
 # Speech that nobody has reported as heard so long after it should have ended never will be.
 UNHEARD_S = 10
+LONGEST_TEXT = 5000  # characters: five minutes or so, of the ten that the speaker's queue holds
 FEEDBACK_S = 0.05
 
 
@@ -117,6 +118,10 @@ class Requests:
         try:
             if not self._node.active:
                 raise BrainError("the node is not active any more")
+            if (length := len(wanted.text)) > LONGEST_TEXT:
+                raise InputError(
+                    f"the text has {length} characters: say at most {LONGEST_TEXT} at once"
+                )
             turn = self._session.say(wanted.text, self._node.now_ns(), wanted.interrupt)
         except MinicpmoError as error:
             goal.abort()

@@ -64,9 +64,6 @@ class Robot:
     """Nodes in a ROS context of their own. arguments: as on a command line, for all of them."""
 
     def __init__(self, arguments: list[str] | None = None) -> None:
-        # A domain of its own: discovery may take long to see that the test before has ended, and
-        # its nodes would be twins of these. Processes that a test starts inherit it.
-        os.environ["ROS_DOMAIN_ID"] = str(1 + int(os.environ["ROS_DOMAIN_ID"]) % DOMAINS)
         self.context = rclpy.Context()
         rclpy.init(args=arguments, context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
@@ -94,6 +91,9 @@ class Robot:
         self.friend.destroy_node()
         self.executor.shutdown()
         self.context.try_shutdown()
+        # The next one has a domain of its own: discovery may take long to see that these nodes are
+        # gone, and they would be its twins. Processes that a test starts inherit it.
+        os.environ["ROS_DOMAIN_ID"] = str(1 + int(os.environ["ROS_DOMAIN_ID"]) % DOMAINS)
         if failure[0] is None:
             assert our_threads() == []
 

@@ -111,6 +111,14 @@ def test_an_empty_text_is_rejected(simulation, speaker):
         goal.close()
 
 
+def test_a_text_that_would_never_end_is_refused_with_the_limit(simulation, speaker):
+    goal = Goal(simulation, "blah " * 1001)
+    simulation.until(lambda: goal.ended, "the goal to end")
+    assert goal.status == GoalStatus.STATUS_ABORTED
+    assert goal.result.message == "the text has 5005 characters: say at most 5000 at once"
+    goal.close()
+
+
 def test_say_is_rejected_while_the_node_is_not_active(simulation):
     omni = simulation.add(OmniNode)
     omni.trigger_configure()
