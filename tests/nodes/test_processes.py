@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,25 @@ def section(node: str) -> str:
     """Of a parameter file."""
     lines = "".join(f"    {name}: {value}\n" for name, value in QUIET[node].items())
     return f"/**/{node}:\n  ros__parameters:\n{lines}"
+
+
+def start_until_refused(robot: Robot, processes: Processes) -> bool:
+    """A second mic. On a machine under load discovery may be late: that one ends, another starts."""
+
+    def refused() -> bool:
+        return "a node named /mic runs already" in processes.said("second")
+
+    for _ in range(5):
+        processes.start("mic", label="second")
+        end_s = time.monotonic() + PATIENCE_S / 6
+        while not refused() and time.monotonic() < end_s:
+            robot.executor.spin_once(timeout_sec=0.05)
+        if refused():
+            return True
+        second = processes.running.pop("second")
+        second.send_signal(signal.SIGINT)
+        second.wait(PATIENCE_S)
+    return False
 
 
 def is_active(status) -> bool:
@@ -114,12 +134,8 @@ def test_a_second_process_of_the_same_name_is_refused_while_the_first_goes_on(pr
     processes.start("mic", label="first")
     with Robot() as robot:
         robot.diagnosis("/mic: node", is_active, PATIENCE_S)
-        processes.start("mic", label="second")
-        robot.until(
-            lambda: "a node named /mic runs already" in processes.said("second"),
-            "the refusal",
-            patience_s=PATIENCE_S,
-        )
+        refused = start_until_refused(robot, processes)
+        assert refused, "five of them found no twin"
         robot.diagnosis("/mic: node", lambda s: "another node named /mic runs, too" in s.message)
         chunks = robot.hear(topics.MIC)
         robot.until(lambda: len(chunks) > 2, "the sound of the first")
