@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from minicpmo_ros.media.capture import Capture
-from minicpmo_ros.media.device_stream import Callback, DeviceStream, StreamFormat, StreamState
+from minicpmo_ros.media.device_stream import Callback, DeviceStream, StreamFormat
 from minicpmo_ros.media.microphone import MicConfig, Microphone, MicStatus
 from minicpmo_ros.messages import NS_PER_MS, AudioChunk
 
@@ -39,6 +39,7 @@ class DeviceMicrophone(Microphone):
             config.block_ms,
             config.latency_ms,
             self._start,
+            self._end,
         )
 
     def open(self) -> None:
@@ -104,11 +105,19 @@ class DeviceMicrophone(Microphone):
         self._captures.append(capture)
         return capture.callback
 
+    def _end(self) -> None:
+        """The device is lost, and no more comes of what it was opened for.
+
+        Called by the thread that also opens it again: one that is just being opened is not ended.
+        """
+        for capture in list(self._captures):
+            capture.finish()
+
     def _next(self) -> AudioChunk | None:
         while self._captures:
             capture = self._captures[0]
             newer = len(self._captures) > 1
-            if newer or self._stream.status.state is StreamState.LOST:
+            if newer:
                 capture.finish()
             piece = capture.piece(self.config.chunk_frames) if capture.blocks else None
             if piece is not None:

@@ -43,6 +43,7 @@ class FakeStream:
         library.streams.append(self)
 
     def start(self) -> None:
+        self.library.starting()
         self.running = True
 
     def abort(self) -> None:
@@ -74,6 +75,8 @@ class FakePortAudio:
         self.listed: list[dict[str, Any]] = []
         self.streams: list[FakeStream] = []
         self.initialised = 0
+        # What happens while a stream takes its time to start.
+        self.starting: Callable[[], object] = lambda: None
 
     def plug(self, name: str, channels: tuple[int, ...] = (1,), rates: tuple[int, ...] = ()) -> int:
         self.listed.append(

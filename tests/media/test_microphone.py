@@ -393,7 +393,7 @@ def test_after_an_unplug_the_stream_goes_on_with_new_stamps(
     until(lambda: microphone.status.state == "lost")
     assert microphone.status.problem
     # What was heard before the loss is not lost with it.
-    chunks = [microphone.read(0.0), microphone.read(0.0)]
+    chunks = [microphone.read(5.0), microphone.read(5.0)]
     assert [len(chunk.data) for chunk in chunks if chunk] == [1_600, 700]
     assert microphone.read(0.0) is None
     talker.pause(30.0)
@@ -406,6 +406,21 @@ def test_after_an_unplug_the_stream_goes_on_with_new_stamps(
     assert [chunk.sequence for chunk in after] == [2, 3, 4]
     assert microphone.status.reopenings == 1
     assert microphone.status.problem == ""
+
+
+def test_who_reads_while_the_device_starts_again_hears_it(
+    library: FakePortAudio, microphone: Microphone, talker: Talker
+) -> None:
+    talker.say(np.ones(1_600, np.int16))
+    library.streams[-1].unplug()
+    until(lambda: microphone.status.state == "lost")
+    read_all(microphone)
+    library.starting = lambda: microphone.read(0.0)
+    library.listed[0]["plugged"] = True
+    until(lambda: microphone.status.state == "running")
+    for _ in range(3):
+        talker.say(np.full(1_600, 2, np.int16))
+        assert [len(chunk.data) for chunk in read_all(microphone)] == [1_600]
 
 
 def test_the_status_can_be_printed(microphone: Microphone) -> None:
