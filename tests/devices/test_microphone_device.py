@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,7 +13,8 @@ from minicpmo_ros.media.devices import find_device, list_devices
 from minicpmo_ros.media.microphone import MicConfig, Microphone, make_microphone
 from minicpmo_ros.media.resample import resample
 from minicpmo_ros.messages import NS_PER_MS, NS_PER_S, AudioChunk
-from tests.devices.pulse import PulseServer, place
+from tests.devices.pulse import PulseServer
+from tests.devices.sound import gaps, joined, noise, place, stamp_of
 
 # A machine that is busy with other tests must not lose samples; delay costs nothing here.
 PATIENT_MS = 300
@@ -54,32 +54,6 @@ class Listener:
             time.sleep(0.01)
         pytest.fail(f"no {count} chunks in 10 s: {self.microphone.status}")
 
-    @property
-    def samples(self) -> np.ndarray:
-        return np.concatenate([chunk.data for chunk in self.chunks])
-
-    def stamp_of(self, sample: int) -> int:
-        """Stamp of a sample of `samples`, in ns."""
-        for chunk in self.chunks:
-            if sample < len(chunk.data):
-                return chunk.stamp_ns + sample * NS_PER_S // chunk.sample_rate
-            sample -= len(chunk.data)
-        raise IndexError(sample)
-
-
-def noise(seconds: float, rate_hz: int = 16_000) -> np.ndarray:
-    """White noise, int16, in which no sample is silent."""
-    samples = np.random.default_rng(1).integers(1, 12_000, round(seconds * rate_hz))
-    return (samples * np.random.default_rng(2).choice([-1, 1], len(samples))).astype(np.int16)
-
-
-def gaps(chunks: list[AudioChunk]) -> int:
-    """How often a chunk does not begin where the one before it ended.
-
-    Stamps move by 1 ms a chunk of 100 ms while a stream is young; a block that is lost has 20.
-    """
-    return sum(abs(b.stamp_ns - a.end_ns) > 2 * NS_PER_MS for a, b in pairwise(chunks))
-
 
 def test_devices_are_listed_and_found_by_name_part_and_index(pulse: PulseServer) -> None:
     device = find_device("robot_mic", "input")
@@ -102,13 +76,13 @@ def test_sound_arrives_sample_exact_and_with_its_time(pulse: PulseServer) -> Non
         listener.wait(15)
         before_ns, after_ns = pulse.speak(spoken)
         listener.wait(8)
-    heard = listener.samples
+    heard = joined(listener.chunks)
     first = place(spoken, heard)
     assert not heard[:first].any()
     assert not heard[first + len(spoken) :].any()
     # A stamp that is corrected is one that is admitted.
     assert gaps(listener.chunks) <= listener.microphone.status.jumps
-    first_ns = listener.stamp_of(first)
+    first_ns = stamp_of(listener.chunks, first)
     # It sounded after paplay was started, and as long before its end as it takes to play: as far
     # as the latency that the sound server reports is true, which wanders by tens of ms.
     slack_ns = 300 * NS_PER_MS
@@ -129,8 +103,9 @@ def test_a_device_of_another_rate_is_resampled(pulse: PulseServer) -> None:
     # The two filters may shift it by a part of a sample: compare at twelve times the rate.
     fine = 12
     spoken_fine = resample(spoken, 16_000, 16_000 * fine).astype(np.float64)
-    coarse = int(np.argmax(np.correlate(listener.samples.astype(float), spoken.astype(float))))
-    heard = resample(listener.samples[coarse - 10 :], 16_000, 16_000 * fine).astype(np.float64)
+    samples = joined(listener.chunks)
+    coarse = int(np.argmax(np.correlate(samples.astype(float), spoken.astype(float))))
+    heard = resample(samples[coarse - 10 :], 16_000, 16_000 * fine).astype(np.float64)
     errors = [
         np.std(heard[shift : shift + len(spoken_fine)] - spoken_fine) for shift in range(20 * fine)
     ]
@@ -171,10 +146,10 @@ def test_a_sound_server_that_dies_and_returns_is_survived(pulse: PulseServer) ->
     assert (status.problem, status.state, status.reopenings) == ("", "running", 1)
     # Nothing of the time without a device is made up, and what is new is stamped as new.
     assert listener.chunks[before].stamp_ns > away_ns - NS_PER_S
-    heard = np.concatenate([chunk.data for chunk in listener.chunks[back - 2 :]])
+    heard = joined(listener.chunks[back - 2 :])
     first = place(spoken, heard)
     skipped = sum(len(chunk.data) for chunk in listener.chunks[: back - 2])
-    first_ns = listener.stamp_of(skipped + first)
+    first_ns = stamp_of(listener.chunks, skipped + first)
     assert before_ns - 300 * NS_PER_MS < first_ns < after_ns
 
 

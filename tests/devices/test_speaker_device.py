@@ -13,8 +13,16 @@ from minicpmo_ros.media.microphone import MicConfig, make_microphone
 from minicpmo_ros.media.playback import FADE_SAMPLES, PlayQueue
 from minicpmo_ros.media.resample import resample
 from minicpmo_ros.media.speaker import SpeakerConfig, make_speaker
-from minicpmo_ros.messages import NS_PER_MS, NS_PER_S, Playback, PlaybackEvent, SpeechChunk
-from tests.devices.pulse import PulseServer, Room, place, wait_for
+from minicpmo_ros.messages import (
+    NS_PER_MS,
+    NS_PER_S,
+    SPEECH_RATE_HZ,
+    Playback,
+    PlaybackEvent,
+    SpeechChunk,
+)
+from tests.devices.pulse import PulseServer, Room, wait_for
+from tests.devices.sound import noise, place
 
 
 class Player:
@@ -61,20 +69,13 @@ def player(pulse: PulseServer) -> Iterator[Player]:
         yield made
 
 
-def noise(seconds: float) -> np.ndarray:
-    """White noise, int16 at 24 kHz, in which no sample is silent."""
-    random = np.random.default_rng(7)
-    samples = random.integers(1, 12_000, round(seconds * 24_000))
-    return (samples * random.choice([-1, 1], len(samples))).astype(np.int16)
-
-
 def test_an_unknown_device_is_an_error_that_lists_the_known_ones(pulse: PulseServer) -> None:
     with pytest.raises(DeviceError, match=r"no such thing.*robot_speaker"):
         make_speaker(SpeakerConfig(device="no such thing"), PlayQueue(), time.time_ns).open()
 
 
 def test_what_is_queued_is_what_sounds(pulse: PulseServer, player: Player) -> None:
-    speech = noise(1.2)
+    speech = noise(1.2, SPEECH_RATE_HZ)
     speech[-1] = 0  # so that nothing has to be faded out
     with pulse.recording() as recorded:
         said_ns = time.time_ns()
@@ -95,7 +96,7 @@ def test_what_is_queued_is_what_sounds(pulse: PulseServer, player: Player) -> No
 
 
 def test_speech_that_comes_in_pieces_sounds_as_one(pulse: PulseServer, player: Player) -> None:
-    speech = noise(1.0)
+    speech = noise(1.0, SPEECH_RATE_HZ)
     speech[-1] = 0
     with pulse.recording() as recorded:
         for number, piece in enumerate(np.split(speech, 10)):
@@ -112,7 +113,7 @@ def test_speech_that_comes_in_pieces_sounds_as_one(pulse: PulseServer, player: P
 def test_an_interruption_silences_the_device_and_the_account_is_right(
     pulse: PulseServer, player: Player
 ) -> None:
-    speech = noise(4.0)
+    speech = noise(4.0, SPEECH_RATE_HZ)
     with pulse.recording() as recorded:
         player.say(speech)
         player.wait(PlaybackEvent.STARTED)
@@ -134,11 +135,11 @@ def test_an_interruption_silences_the_device_and_the_account_is_right(
 
 
 def test_a_turn_after_an_interruption_sounds(pulse: PulseServer, player: Player) -> None:
-    player.say(noise(2.0), turn=1, epoch=1)
+    player.say(noise(2.0, SPEECH_RATE_HZ), turn=1, epoch=1)
     player.wait(PlaybackEvent.STARTED, turn=1)
     player.queue.interrupt(2)
     player.wait(PlaybackEvent.INTERRUPTED, turn=1)
-    speech = noise(0.3)
+    speech = noise(0.3, SPEECH_RATE_HZ)
     with pulse.recording() as recorded:
         player.say(speech, turn=2, epoch=2)
         player.wait(PlaybackEvent.FINISHED, turn=2)
@@ -170,7 +171,7 @@ def test_a_device_of_another_rate_is_resampled(pulse: PulseServer) -> None:
 def test_a_sound_server_that_dies_and_returns_is_survived(
     pulse: PulseServer, player: Player
 ) -> None:
-    player.say(noise(5.0), turn=1)
+    player.say(noise(5.0, SPEECH_RATE_HZ), turn=1)
     player.wait(PlaybackEvent.STARTED, turn=1)
     pulse.stop(how=9)
     # Nobody hears it any more, and the account says so instead of waiting for ever.
@@ -178,11 +179,11 @@ def test_a_sound_server_that_dies_and_returns_is_survived(
     assert cut.turn_samples < 5 * 24_000
     wait_for("the loss to show", lambda: player.speaker.status.problem)
     assert player.speaker.status.state == "lost"
-    player.say(noise(0.5), turn=2)
+    player.say(noise(0.5, SPEECH_RATE_HZ), turn=2)
     player.wait(PlaybackEvent.INTERRUPTED, turn=2)
     pulse.start()
     wait_for("the device", lambda: player.speaker.status.state == "running")
-    speech = noise(0.5)
+    speech = noise(0.5, SPEECH_RATE_HZ)
     with pulse.recording() as recorded:
         player.say(speech, turn=3)
         player.wait(PlaybackEvent.FINISHED, turn=3)
@@ -204,7 +205,7 @@ def test_both_devices_of_one_process_come_back(pulse: PulseServer) -> None:
         wait_for("the microphone", lambda: microphone.status.state == "running")
         wait_for("the speaker", lambda: player.speaker.status.state == "running")
         wait_for("the rest of what was heard", lambda: microphone.read(0.5))
-        player.say(noise(0.3))
+        player.say(noise(0.3, SPEECH_RATE_HZ))
         player.wait(PlaybackEvent.FINISHED)
         wait_for("new sound", lambda: microphone.read(0.5))
     microphone.close()
