@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 
 from minicpmo_ros.bench.figures import show
-from minicpmo_ros.bench.live import Setting, measure_live
+from minicpmo_ros.bench.live import Setting, run_stack
+from minicpmo_ros.bench.live_figures import figures as live_figures
 from minicpmo_ros.bench.replays import measure_memory, measure_replays
 from minicpmo_ros.errors import MinicpmoError
 
@@ -29,7 +30,8 @@ def bench(
     setting = Setting(seconds, device, microphone)
     with tempfile.TemporaryDirectory(prefix="minicpmo_bench_") as name:
         folder = Path(name)
-        figures = measure_live(setting, folder) + measure_replays(folder)
+        figures = live_figures(run_stack(setting, folder), on_device=device)
+        figures += measure_replays(folder)
         if hour:
             figures += measure_memory(folder)
     conditions = {

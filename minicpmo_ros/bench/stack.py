@@ -123,8 +123,8 @@ class TracedSpeaker(_Traced, SpeakerNode):
 KINDS: dict[str, Callable[..., StackNode]] = {
     "camera": TracedCamera,
     "mic": TracedMic,
-    "omni": TracedOmni,
     "speaker": TracedSpeaker,
+    "omni": TracedOmni,
 }
 
 

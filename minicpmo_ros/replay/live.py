@@ -105,7 +105,7 @@ def _spin(
         return lambda: kind(parameter_overrides=values)
 
     kinds = [maker(CameraNode, "camera")] if with_camera else []
-    kinds += [maker(MicNode, "mic"), maker(OmniNode, "omni"), maker(SpeakerNode, "speaker")]
+    kinds += [maker(MicNode, "mic"), maker(SpeakerNode, "speaker"), maker(OmniNode, "omni")]
     arguments = ["--ros-args", "--params-file", str(params_file)] if params_file else None
     by_name = {topic.name: topic for topic in ALL}
     writer = BagWriter(record) if record else None

@@ -24,6 +24,7 @@ PERCENTILES = (
     "hop_mic_to_omni_ms",
     "hop_capture_to_camera_ms",
     "hop_camera_to_omni_ms",
+    "hop_sound_to_decision_ms",
     "hop_brain_ms",
     "hop_omni_to_speaker_ms",
     "hop_speaker_to_device_ms",
