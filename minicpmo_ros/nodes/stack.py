@@ -10,4 +10,5 @@ from minicpmo_ros.nodes.speaker import SpeakerNode
 
 
 def main() -> int:
-    return run_process(CameraNode, MicNode, OmniNode, SpeakerNode)
+    # The omni node comes up last, when there is something to hear and somebody to speak through.
+    return run_process(CameraNode, MicNode, SpeakerNode, OmniNode)

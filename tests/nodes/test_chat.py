@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
@@ -96,7 +98,8 @@ def test_sound_of_another_rate_is_refused_with_the_right_one(robot):
 def test_a_brain_that_fails_half_way_gives_what_it_had_and_the_reason(robot, monkeypatch):
     class Forgetful(build.ReflexBrain):
         def chat(self, request):
-            yield "I think "
+            yield "I "
+            yield "think "
             raise RuntimeError("I forgot")
 
     monkeypatch.setattr(build, "ReflexBrain", Forgetful)
@@ -105,6 +108,33 @@ def test_a_brain_that_fails_half_way_gives_what_it_had_and_the_reason(robot, mon
     assert status == GoalStatus.STATUS_ABORTED
     assert result.message == "RuntimeError: I forgot"
     assert result.answer == "I think "
+
+
+def test_an_answer_that_is_under_way_ends_with_the_reason_when_the_node_is_deactivated(
+    robot, monkeypatch
+):
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Thoughtful(build.ReflexBrain):
+        def chat(self, request):
+            yield "Well"
+            begun.set()
+            go_on.wait(30)
+
+    monkeypatch.setattr(build, "ReflexBrain", Thoughtful)
+    omni = robot.run(OmniNode)
+    client = ActionClient(robot.friend, Chat, "chat")
+    robot.until(client.server_is_ready, "the action")
+    sent = client.send_goal_async(Chat.Goal(text="What?"))
+    robot.until(begun.is_set, "the answer to begin")
+    got = sent.result().get_result_async()
+    omni.trigger_deactivate()
+    robot.until(got.done, "the end of the goal")
+    go_on.set()
+    assert got.result().status == GoalStatus.STATUS_ABORTED
+    assert got.result().result.message == "the node was deactivated"
+    assert got.result().result.answer == "Well"
+    client.destroy()
 
 
 def test_chat_is_rejected_while_inactive_and_by_a_brain_that_cannot(robot, monkeypatch):

@@ -62,7 +62,7 @@ def section(node: str) -> str:
 
 
 def start_until_refused(robot: Robot, processes: Processes) -> bool:
-    """A second mic. On a machine under load discovery may be late: that one ends, another starts."""
+    """A second mic. On a machine under load discovery may be late: then yet another is tried."""
 
     def refused() -> bool:
         return "a node named /mic runs already" in processes.said("second")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 
+from minicpmo_ros import topics
 from minicpmo_ros.action import Say
+from minicpmo_ros.brains import build
+from minicpmo_ros.errors import DeviceError
 from minicpmo_ros.nodes.omni import OmniNode
 from minicpmo_ros.nodes.speaker import SpeakerNode
+from tests.nodes.robot import ToneVoice
 
 SENTENCE = "one two three four five six seven eight nine ten"
 
@@ -93,6 +99,32 @@ def test_a_cancelled_say_is_silent_at_once(simulation, speaker):
     goal.close()
 
 
+def test_a_text_that_does_not_sound_yet_is_taken_back_without_an_interruption(
+    simulation, monkeypatch
+):
+    asked, go_on = threading.Event(), threading.Event()
+
+    class SlowVoice(ToneVoice):
+        def speak(self, text):
+            asked.set()
+            go_on.wait(30)
+            return super().speak(text)
+
+    monkeypatch.setattr(build, "Synthesiser", SlowVoice)
+    omni, speaker = simulation.run(OmniNode), simulation.run(SpeakerNode)
+    simulation.tick(simulation.now_ns)
+    goal = Goal(simulation, SENTENCE)
+    simulation.until(asked.is_set, "the synthesis to begin")
+    goal.cancel()
+    simulation.until(lambda: goal.ended, "the goal to end")
+    go_on.set()
+    assert goal.status == GoalStatus.STATUS_CANCELED
+    simulation.live(0.5)
+    assert omni.session.epoch == 0
+    assert speaker.traffic.received[topics.SPEECH.name] == 0
+    goal.close()
+
+
 def test_an_interruption_ends_say_with_the_words_that_were_heard(simulation, omni, speaker):
     goal = Goal(simulation, SENTENCE)
     assert simulation.live(3.0, until=lambda: "two" in "".join(goal.heard))
@@ -161,9 +193,6 @@ def test_say_without_a_speaker_ends_with_the_reason(simulation, omni):
 
 
 def test_say_without_a_voice_ends_with_what_to_install(simulation, monkeypatch):
-    from minicpmo_ros.brains import build
-    from minicpmo_ros.errors import DeviceError
-
     def missing(**options):
         raise DeviceError("no espeak-ng")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minicpmo_ros import topics
 from minicpmo_ros.messages import NS_PER_MS, NS_PER_S
+from minicpmo_ros.nodes.base import SUCCESS
 from minicpmo_ros.nodes.camera import CameraNode
 from minicpmo_ros.nodes.mic import MicNode
 from minicpmo_ros.nodes.omni import OmniNode
@@ -13,13 +14,17 @@ from tests.nodes.robot import START_NS, tone
 
 
 def test_nothing_is_sent_before_the_clock_has_begun(simulation):
-    camera, mic = simulation.run(CameraNode), simulation.run(MicNode)
-    omni, speaker = simulation.run(OmniNode), simulation.run(SpeakerNode)
     pictures, chunks = simulation.hear(topics.IMAGE), simulation.hear(topics.MIC)
     decisions = simulation.hear(topics.DECISION)
-    # Ten diagnoses of each node are a second of wall time.
+    camera, mic = simulation.add(CameraNode), simulation.add(MicNode)
+    omni, speaker = simulation.add(OmniNode), simulation.add(SpeakerNode)
     for node in (camera, mic, omni, speaker):
-        assert simulation.diagnosis(f"/{node.kind}: node").message == "active"
+        assert node.trigger_configure() == SUCCESS, node.failure
+    for node, topic in ((camera, topics.IMAGE), (mic, topics.MIC), (omni, topics.DECISION)):
+        simulation.until(lambda n=node, t=topic: n.readers(t), "the listeners")
+    for node in (camera, mic, omni, speaker):
+        assert node.trigger_activate() == SUCCESS, node.failure
+    # Ten diagnoses are a second of wall time.
     for _ in range(10):
         simulation.diagnosis("/omni: node")
     assert (pictures, chunks, decisions) == ([], [], [])
@@ -89,6 +94,25 @@ def test_sources_go_on_after_the_clock_went_back(simulation):
             ),
             "pictures and sound of the new time",
         )
+
+
+def test_what_the_microphone_heard_while_it_was_inactive_is_not_sent(simulation):
+    mic = simulation.run(MicNode)
+    chunks = simulation.hear(topics.MIC)
+
+    def wait_for_sound() -> None:
+        simulation.until(
+            lambda: simulation.tick(simulation.now_ns + 20 * NS_PER_MS) or chunks, "sound"
+        )
+
+    wait_for_sound()
+    mic.trigger_deactivate()
+    simulation.tick(simulation.now_ns + 2 * NS_PER_S)
+    chunks.clear()
+    since_ns = simulation.now_ns
+    mic.trigger_activate()
+    wait_for_sound()
+    assert stamp_ns(chunks[0].header.stamp) > since_ns - 100 * NS_PER_MS
 
 
 def test_a_leap_of_an_hour_is_skipped_and_not_lived_through(simulation):
