@@ -111,8 +111,8 @@ MIC = (
     P(
         "latency_ms",
         40,
-        "Sound that the device holds, 0 for its own default. More when diagnostics count sound lost "
-        "in the device: the process may then be late by as much.",
+        "Sound that the device holds, 0 for its own default. More when diagnostics count sound "
+        "lost in the device: the process may then be late by as much.",
         "ms",
         0,
         1000,
