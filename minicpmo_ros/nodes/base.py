@@ -13,12 +13,13 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile
 
-from minicpmo_ros.errors import ConfigError, MinicpmoError
+from minicpmo_ros.errors import MinicpmoError
 from minicpmo_ros.nodes import diagnostics
 from minicpmo_ros.nodes.beat import Beat
-from minicpmo_ros.nodes.diagnostics import Status
+from minicpmo_ros.nodes.diagnostics import Status, text_of
 from minicpmo_ros.nodes.ros_types import TYPES, message_class, qos
 from minicpmo_ros.nodes.settings import UNCONFIGURED, Settings
+from minicpmo_ros.nodes.twins import TwinError, full_name, refuse_twin, twin_problem
 from minicpmo_ros.topics import Topic
 from minicpmo_ros.wire import Message, to_ros
 
@@ -26,10 +27,6 @@ SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
 
 Ticker = Callable[[], None]  # call it to stop
-
-
-class TwinError(ConfigError):
-    """A node of this name runs already, or is not yet known to be gone."""
 
 
 class StackNode(LifecycleNode):
@@ -88,7 +85,7 @@ class StackNode(LifecycleNode):
     @property
     def failure(self) -> str:
         """Why the last transition failed; empty when it did not."""
-        return _text(self._failed_on) if self._failed_on else ""
+        return text_of(self._failed_on) if self._failed_on else ""
 
     @property
     def met_twin(self) -> bool:
@@ -159,7 +156,7 @@ class StackNode(LifecycleNode):
         try:
             job()
         except Exception as error:
-            self.troubles.add(kind, _text(error))
+            self.troubles.add(kind, text_of(error))
             if not isinstance(error, MinicpmoError):
                 self.get_logger().debug(traceback.format_exc())
 
@@ -168,11 +165,7 @@ class StackNode(LifecycleNode):
     def on_configure(self, state: Any) -> TransitionCallbackReturn:
         try:
             self._settings.check()
-            if self._twins():
-                raise TwinError(
-                    f"a node named {self._full_name} runs already: stop it, or start this one in "
-                    "another namespace"
-                )
+            refuse_twin(self)
             self.configure()
         except Exception as error:
             self._free()
@@ -240,15 +233,6 @@ class StackNode(LifecycleNode):
             self.get_logger().error("".join(trace))
         return FAILURE
 
-    @property
-    def _full_name(self) -> str:
-        return f"{self.get_namespace().rstrip('/')}/{self.get_name()}"
-
-    def _twins(self) -> int:
-        """How many other nodes of this name are known."""
-        own = (self.get_name(), self.get_namespace())
-        return max(0, self.get_node_names_and_namespaces().count(own) - 1)
-
     # -- diagnostics ------------------------------------------------------------------------
 
     def diagnose(self) -> None:
@@ -257,24 +241,18 @@ class StackNode(LifecycleNode):
         rates = self.traffic.rates(max(1e-3, now_s - self._diagnosed_s))
         self._diagnosed_s = now_s
         problem = self.failure
-        if not problem and self.phase in ("inactive", "active") and self._twins():
-            problem = f"another node named {self._full_name} runs, too: stop one of them"
+        if not problem and self.phase in ("inactive", "active"):
+            problem = twin_problem(self)
         level = diagnostics.ERROR if problem else diagnostics.OK
         node = Status("node", level, problem or self.phase, {"phase": self.phase, **rates})
         try:
             more = self.statuses()
         except Exception as error:
-            more = [Status("diagnostics", diagnostics.ERROR, _text(error))]
+            more = [Status("diagnostics", diagnostics.ERROR, text_of(error))]
         self._diagnostics.publish(
             diagnostics.diagnostic_array(
                 self.get_clock().now().to_msg(),
-                self._full_name,
+                full_name(self),
                 [node, self.troubles.status("troubles"), *more],
             )
         )
-
-
-def _text(error: Exception) -> str:
-    """Our own errors speak for themselves; a foreign one is named."""
-    ours = isinstance(error, MinicpmoError)
-    return str(error) if ours else f"{type(error).__name__}: {error}"

@@ -10,9 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from minicpmo_ros.errors import MinicpmoError
 from minicpmo_ros.nodes.ros_types import TYPES
 
 OK, WARN, ERROR = 0, 1, 2
+
+
+def text_of(error: Exception) -> str:
+    """Our own errors speak for themselves; a foreign one is named."""
+    ours = isinstance(error, MinicpmoError)
+    return str(error) if ours else f"{type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from minicpmo_ros.messages import (
     Alert,
     Decision,
     Playback,
-    PlaybackEvent,
     SessionState,
     SpeechChunk,
     VoiceActivity,
 )
 from minicpmo_ros.nodes.base import StackNode, Ticker
-from minicpmo_ros.nodes.diagnostics import ERROR, OK, WARN, Latency, Sequence, Status
+from minicpmo_ros.nodes.diagnostics import Status
+from minicpmo_ros.nodes.omni_diagnostics import OmniDiagnostics
 from minicpmo_ros.nodes.requests import Requests
 from minicpmo_ros.nodes.run import run_process
 from minicpmo_ros.srv import Interrupt, SetMode, SetPrompt
@@ -48,13 +48,7 @@ class OmniNode(StackNode):
         self._offered: list[Any] = []
         self._listening: list[Any] = []
         self._stop_clock: Ticker | None = None
-        self._arrivals = Sequence()
-        self._audio_hop = Latency()
-        self._picture_hop = Latency()
-        self._decision_hop = Latency()
-        self._brain_hop = Latency()
-        self._speech_hop = Latency()
-        self._last_state: SessionState | None = None
+        self._diagnosis = OmniDiagnostics()
 
     # -- lifecycle --------------------------------------------------------------------------
 
@@ -124,9 +118,8 @@ class OmniNode(StackNode):
     def _on_audio(self, message: Any) -> None:
         chunk = wire.audio_chunk(message)
         now_ns = self.now_ns()
-        self._arrivals.add(chunk.sequence)
         self.session.audio(chunk, now_ns)
-        self._audio_hop.add_ns(now_ns - chunk.end_ns)  # of what was taken: stamps can be wrong
+        self._diagnosis.heard(chunk, now_ns)
 
     def _on_image(self, message: Any) -> None:
         self._on_picture(wire.picture(message))
@@ -137,14 +130,11 @@ class OmniNode(StackNode):
     def _on_picture(self, picture: Any) -> None:
         now_ns = self.now_ns()
         self.session.picture(picture, now_ns)
-        self._picture_hop.add_ns(now_ns - picture.stamp_ns)
+        self._diagnosis.saw(picture, now_ns)
 
     def _on_playback(self, message: Any) -> None:
         playback: Playback = wire.playback(message)
-        if playback.event is PlaybackEvent.STARTED:
-            turn = self.session.turn(playback.turn)
-            if turn is not None:
-                self._speech_hop.add_ns(playback.stamp_ns - turn.start_ns)
+        self._diagnosis.played(playback, self.session.turn(playback.turn))
         self.session.playback(playback)
         self._requests.watch()
 
@@ -156,13 +146,7 @@ class OmniNode(StackNode):
     # -- topics out -------------------------------------------------------------------------
 
     def _out(self, message: wire.Message) -> None:
-        if isinstance(message, Decision):
-            brain_ms = next((t.ms for t in message.timings if t.stage == "brain"), 0.0)
-            self._brain_hop.add_ns(round(brain_ms * 1e6))
-            late_ns = self.now_ns() - message.stamp_ns
-            self._decision_hop.add_ns(late_ns - round(brain_ms * 1e6))
-        if isinstance(message, SessionState):
-            self._last_state = message
+        self._diagnosis.sent(message, self.now_ns())
         self.send(OUTPUTS[type(message)], message)
 
     # -- services ---------------------------------------------------------------------------
@@ -199,63 +183,10 @@ class OmniNode(StackNode):
     # -- diagnostics ------------------------------------------------------------------------
 
     def statuses(self) -> list[Status]:
-        session = self.session
-        if session is None or not self.active:
+        if self.session is None or not self.active:
             return []
-        return [
-            self._timeline_status(session),
-            Status("latency", OK, "ok", self._hops()),
-            self._brain_status(session),
-            self._voice_status(session),
-        ]
-
-    def _timeline_status(self, session: OmniSession) -> Status:
-        now_ns = self.now_ns()
-        silent_ms = {
-            "sound": session.timeline.mic_lost_ms(now_ns),
-            "picture": session.timeline.camera_lost_ms(now_ns),
-        }
-        lost = [f"no {what} for {ms / 1000:.1f} s" for what, ms in silent_ms.items() if ms]
-        values = {"chunks of sound lost on the way": self._arrivals.lost}
-        values.update(session.timeline.stats.summary())
-        return Status("timeline", WARN if lost else OK, "; ".join(lost) or "ok", values)
-
-    def _hops(self) -> dict[str, object]:
-        hops: dict[str, object] = {}
-        for name, hop in (
-            ("capture to omni, sound", self._audio_hop),
-            ("capture to omni, picture", self._picture_hop),
-            ("unit end to decision without brain", self._decision_hop),
-            ("brain", self._brain_hop),
-            ("planned to first sample", self._speech_hop),
-        ):
-            hops.update(hop.values(name))
-        return hops
-
-    def _brain_status(self, session: OmniSession) -> Status:
-        values = {
-            "brain": session.brain.name,
-            "state": self._last_state.state.name if self._last_state else "",
-            "epoch": session.epoch,
-            "queue depth": session.backlog,
-            "units skipped": session.units_skipped,
-            "failures": session.brain_failures,
-            "interruptions": session.interruptions,
-        }
-        if session.fault:
-            return Status("brain", ERROR, session.fault, values)
-        if session.backlog >= session.config.backlog:
-            return Status("brain", WARN, f"{session.backlog} jobs wait for the brain", values)
-        return Status("brain", OK, "ok", values)
-
-    def _voice_status(self, session: OmniSession) -> Status:
-        """Whether what the robot says can be heard."""
         speakers = self.readers(topics.SPEECH)
-        problem = "ok" if speakers else f"nobody listens to {topics.SPEECH.name}"
-        if not session.has_voice:
-            problem = "no speech synthesiser: install espeak-ng, or check the parameter 'voice'"
-        level = OK if problem == "ok" else WARN
-        return Status("voice", level, problem, {"speakers": speakers})
+        return self._diagnosis.statuses(self.session, self.now_ns(), speakers)
 
 
 def _refuse(response: Any, phase: str) -> Any:

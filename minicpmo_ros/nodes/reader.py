@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from minicpmo_ros.errors import MinicpmoError
+from minicpmo_ros.nodes.diagnostics import text_of
 
 Item = TypeVar("Item")
 
@@ -48,7 +48,5 @@ class Reader(Generic[Item]):
             except Exception as error:
                 if self._stop.is_set():
                     return  # whatever it was, it was taken away from us
-                ours = isinstance(error, MinicpmoError)
-                name = "" if ours else f"{type(error).__name__}: "
-                self._trouble(self._kind, f"{name}{error}")
+                self._trouble(self._kind, text_of(error))
                 self._stop.wait(READ_S)

@@ -16,6 +16,7 @@ from minicpmo_ros.brains.api import ChatRequest
 from minicpmo_ros.brains.session import OmniSession
 from minicpmo_ros.errors import BrainError, InputError, MinicpmoError
 from minicpmo_ros.messages import NS_PER_S
+from minicpmo_ros.nodes.diagnostics import text_of
 
 WATCH_S = 0.02  # how often open goals are looked at: a cancelled one falls silent within this
 # Speech that nobody has reported as heard so long after it should have ended never will be.
@@ -160,7 +161,7 @@ class Requests:
                     answer.append(delta)
                     goal.publish_feedback(Chat.Feedback(delta=delta))
             except Exception as error:
-                problem = f"{type(error).__name__}: {error}"
+                problem = text_of(error)
             _settle(done, problem)
             self._node.executor.wake()
 

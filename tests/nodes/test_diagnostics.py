@@ -47,7 +47,8 @@ def test_the_diagnosis_of_a_living_stack_holds_rates_latencies_drops_gaps_and_qu
     robot.until(lambda: omni.readers(topics.SPEECH), "the speaker")
     robot.until(lambda: omni.traffic.sent[topics.DECISION.name] >= 1, "a decision")
     omni.session.say("hello", omni.now_ns())
-    robot.until(lambda: omni._speech_hop.values("x"), "the answer's first sample")
+    spoken = "planned to first sample p50 ms"
+    robot.diagnosis("/omni: latency", lambda s: spoken in values(s))
 
     rates = robot.diagnosis("/omni: node", lambda s: number(s, "in audio/mic Hz") > 0)
     assert level(rates) == OK
@@ -155,7 +156,7 @@ def test_a_brain_that_does_not_keep_up_is_a_warning_and_units_are_skipped(simula
 def test_a_robot_that_nobody_can_hear_is_a_warning(robot, monkeypatch):
     robot.run(OmniNode)
     status = robot.diagnosis("/omni: voice", lambda s: level(s) == WARN)
-    assert status.message == "nobody listens to audio/speech"
+    assert status.message == "nobody listens to the robot's speech"
     robot.run(SpeakerNode)
     robot.diagnosis("/omni: voice", lambda s: level(s) == OK)
 
@@ -207,7 +208,7 @@ def test_a_device_that_fails_while_it_is_read_is_a_trouble_and_comes_back(robot,
 
 def test_a_diagnosis_that_fails_is_itself_diagnosed(robot, monkeypatch):
     omni = robot.run(OmniNode)
-    monkeypatch.setattr(omni, "_hops", lambda: 1 / 0)
+    monkeypatch.setattr(omni, "readers", lambda topic: 1 / 0)
     status = robot.diagnosis("/omni: diagnostics", lambda s: level(s) == ERROR)
     assert status.message == "ZeroDivisionError: division by zero"
 
