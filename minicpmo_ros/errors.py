@@ -19,3 +19,7 @@ class DeviceError(MinicpmoError):
 
 class BrainError(MinicpmoError):
     """The brain could not be opened, or failed in a unit."""
+
+
+class CheckpointError(MinicpmoError):
+    """A checkpoint is missing, incomplete, of another model, or does not fit its own config."""
