@@ -1,0 +1,49 @@
+"""Rotary position embedding (Su et al. 2021), in the half-split form of GPT-NeoX.
+
+Channel i of a head is paired with channel i + D/2, and the pair at position p is turned by
+p * theta^(-2i/D). Angles are float32 whatever the network computes in: bfloat16 cannot tell
+position 8191 from 8192.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def angles(positions: Tensor, head_dim: int, theta: float) -> Tensor:
+    """How far each pair of channels is turned, in radians.
+
+    Args:
+        positions: [T], of any dtype.
+        head_dim: D, even.
+        theta: base of the wavelengths.
+
+    Returns:
+        [T, D/2] float32.
+    """
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device)
+    frequencies = 1.0 / theta ** (exponents / head_dim)
+    return positions.to(torch.float32).unsqueeze(-1) * frequencies
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn queries or keys [..., T, D] by angles whose cosine and sine are [T, D/2] float32.
+
+    Computed in float32, returned in the dtype of `x`.
+    """
+    first, second = x.to(torch.float32).chunk(2, dim=-1)
+    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return turned.to(x.dtype)
+
+
+def rotate_keys(keys: Tensor, old: Tensor, new: Tensor, theta: float) -> Tensor:
+    """Turn keys [..., T, D], rotated for the positions `old` [T], on to the positions `new` [T].
+
+    Rotations add up, so this is one turn by the difference of the two angles. The difference is
+    taken between the rounded angles, not of the positions: the result then equals a key rotated
+    for `new` from the start to within the rounding of one turn, at any position.
+    """
+    head_dim = keys.shape[-1]
+    turn = angles(new, head_dim, theta) - angles(old, head_dim, theta)
+    return rotate(keys, turn.cos(), turn.sin())
