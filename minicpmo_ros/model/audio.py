@@ -1,7 +1,8 @@
-"""The ears: Whisper's encoder and the projection to the language model, one second or a whole sound.
+"""The ears: Whisper's encoder and the projection to the language model, streamed or whole.
 
 Ten embeddings a second come out. Key names are the checkpoint's (`apm.`,
-`audio_projection_layer.`). The modules keep nothing between calls: the cache is the caller's.
+`audio_projection_layer.`). The modules keep and change nothing: of a stream the caller hands in the
+keys and values of the past, and gets back those of the second, to be put into its cache.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from minicpmo_ros.model.config import AudioConfig
 
 POSITIONS_PER_SECOND = 50
+
+KeysValues = tuple[Tensor, Tensor]
 
 
 class AudioAttention(nn.Module):
@@ -31,17 +34,16 @@ class AudioAttention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, cache: tuple[Tensor, Tensor, Tensor] | None
-    ) -> Tensor:
-        """x: [B, T, hidden]; mask: bool, true where seen. cache: k and v of this layer
-        [heads, S, head_dim], written at positions [T]; then all S are attended to (B is 1)."""
+        self, x: Tensor, mask: Tensor | None, past: KeysValues | None
+    ) -> tuple[Tensor, KeysValues]:
+        """x: [B, T, hidden]; past: two of [B, heads, S, head_dim]; mask: bool, broadcastable to
+        [B, heads, T, S + T], true where seen. Returns x and the keys and values of x."""
         q, k, v = (self.split(proj(x)) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        if cache is not None:
-            past_k, past_v, positions = cache
-            k = past_k.index_copy_(1, positions, k[0])[None]
-            v = past_v.index_copy_(1, positions, v[0])[None]
+        own = k, v
+        if past is not None:
+            k, v = (torch.cat(parts, dim=2) for parts in zip(past, own, strict=True))
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out_proj(x.transpose(1, 2).flatten(2))
+        return self.out_proj(x.transpose(1, 2).flatten(2)), own
 
 
 class AudioLayer(nn.Module):
@@ -56,14 +58,16 @@ class AudioLayer(nn.Module):
         self.fc2 = nn.Linear(config.ffn, config.hidden)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, cache: tuple[Tensor, Tensor, Tensor] | None = None
-    ) -> Tensor:
-        x = x + self.self_attn(self.self_attn_layer_norm(x), mask, cache)
+        self, x: Tensor, mask: Tensor | None, past: KeysValues | None = None
+    ) -> tuple[Tensor, KeysValues]:
+        """As `AudioAttention.forward`."""
+        attended, own = self.self_attn(self.self_attn_layer_norm(x), mask, past)
+        x = x + attended
         x = x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
         if x.dtype == torch.float16:
             # Whisper's activations can leave half precision's range.
             x = x.clamp(-65504 + 1000, 65504 - 1000)
-        return x
+        return x, own
 
 
 class AudioEncoder(nn.Module):
@@ -84,7 +88,7 @@ class AudioEncoder(nn.Module):
         x = x.transpose(1, 2)
         x = x + self.embed_positions.weight[: x.shape[1]]
         for layer in self.layers:
-            x = layer(x, mask)
+            x, _ = layer(x, mask)
         return self.layer_norm(x)
 
     def window(self, mel: Tensor, opening: Tensor) -> Tensor:
@@ -99,13 +103,19 @@ class AudioEncoder(nn.Module):
         x = F.gelu(F.conv1d(x, *self._weights(self.conv2), stride=2))
         return x.transpose(1, 2)
 
-    def step(self, mel: Tensor, opening: Tensor, positions: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """One second of a stream; see `Audio.forward`. Returns [1, 50, hidden]."""
+    def step(
+        self, mel: Tensor, opening: Tensor, positions: Tensor, k: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One second of a stream; see `Audio.forward`. Returns [1, 50, hidden], and k and v."""
         x = self.window(mel, opening) + self.embed_positions(positions)
-        seen = torch.arange(k.shape[2], device=x.device) <= positions[-1]
-        for i, layer in enumerate(self.layers):
-            x = layer(x, seen[None, None, None], (k[i], v[i], positions))
-        return self.layer_norm(x)
+        filled = torch.arange(k.shape[2], device=x.device) < positions[0]
+        mask = torch.cat([filled, torch.ones_like(positions, dtype=torch.bool)])[None, None, None]
+        own = []
+        for layer, layer_k, layer_v in zip(self.layers, k, v, strict=True):
+            x, layer_own = layer(x, mask, (layer_k[None], layer_v[None]))
+            own.append(layer_own)
+        own_k, own_v = (torch.cat(parts) for parts in zip(*own, strict=True))
+        return self.layer_norm(x), own_k, own_v
 
     @staticmethod
     def _weights(conv: nn.Conv1d) -> tuple[Tensor, Tensor | None]:
@@ -141,21 +151,22 @@ class Audio(nn.Module):
 
     def forward(
         self, mel: Tensor, opening: Tensor, positions: Tensor, k: Tensor, v: Tensor
-    ) -> Tensor:
-        """One second of a stream.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One second of a stream. It sees itself and all that the cache holds.
 
         Args:
             mel: a window of `StreamingMel`, [mels, 104].
             opening: bool [], true in the stream's first second.
-            positions: int64 [50], rising: places in the position table and in the cache.
-            k, v: [layers, heads, S, head_dim], written at positions. The second sees itself and
-                all before it; what lies behind it in the cache is masked, so S may be all of the
-                cache or end with this second, which is cheaper.
+            positions: int64 [50], rising by one: places in the position table, and in the cache.
+            k, v: the cache, [layers, heads, S, head_dim]. What is at positions[0] or behind it is
+                not seen, so S may be the whole capacity; ending before positions[0] is cheaper.
 
         Returns:
-            [10, llm_hidden].
+            The embeddings [10, llm_hidden], and k and v of this second, to be stored at positions:
+            [layers, heads, 50, head_dim] each.
         """
-        return self.audio_projection_layer(self.apm.step(mel, opening, positions, k, v))[0]
+        x, k, v = self.apm.step(mel, opening, positions, k, v)
+        return self.audio_projection_layer(x)[0], k, v
 
     def whole(self, mel: Tensor, mask: Tensor | None = None) -> Tensor:
         """Whole sounds; see `AudioEncoder.forward`. Returns [B, T' // 5, llm_hidden]."""

@@ -121,9 +121,11 @@ class AudioStream:
             self.cache, self._next = self._next, self.cache
 
     def _encode(self, mel: Tensor, opening: Tensor, cache: AudioCache) -> Tensor:
-        end = cache.length + POSITIONS_PER_SECOND
-        positions = torch.arange(cache.length, end, device=self.device)
-        embeddings = self.stage(mel, opening, positions, cache.k[:, :, :end], cache.v[:, :, :end])
+        start, end = cache.length, cache.length + POSITIONS_PER_SECOND
+        positions = torch.arange(start, end, device=self.device)
+        past_k, past_v = cache.k[:, :, :start], cache.v[:, :, :start]
+        embeddings, k, v = self.stage(mel, opening, positions, past_k, past_v)
+        cache.k[:, :, start:end], cache.v[:, :, start:end] = k, v
         cache.length = end
         return embeddings
 
