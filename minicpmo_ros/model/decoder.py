@@ -8,8 +8,8 @@ conversation.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from minicpmo_ros.model.config import LlmConfig, SpeechConfig
 from minicpmo_ros.model.kv import KvCache

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
 
 from minicpmo_ros.errors import KvFullError
 from minicpmo_ros.model.rope import rotate_keys
@@ -88,8 +87,7 @@ class KvCache:
         for index, (start, stop) in enumerate(sorted(span for span in spans if span[0] < span[1])):
             if start < stop_before or stop > self.length:
                 raise ValueError(
-                    f"span [{start}, {stop}) overlaps another or is not within"
-                    f" {self.length} rows"
+                    f"span [{start}, {stop}) overlaps another or is not within {self.length} rows"
                 )
             if index == 0:
                 first = start

@@ -10,6 +10,14 @@ from minicpmo_ros.model.decoder import Decoder
 from minicpmo_ros.model.kv import KvCache
 
 
+class Qwen3(Decoder):
+    """The decoder with the table of its tokens, which is where a checkpoint has it."""
+
+    def __init__(self, config: LlmConfig) -> None:
+        super().__init__(config, norm_heads=True)
+        self.embed_tokens = nn.Embedding(config.vocab, config.hidden)
+
+
 class Llm(nn.Module):
     """Embeddings of text, pictures and sound in; hidden states, and on demand logits, out.
 
@@ -20,8 +28,7 @@ class Llm(nn.Module):
     def __init__(self, config: LlmConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = Decoder(config, norm_heads=True)
-        self.model.embed_tokens = nn.Embedding(config.vocab, config.hidden)
+        self.model = Qwen3(config)
         self.lm_head = nn.Linear(config.hidden, config.vocab, bias=False)
 
     def forward(

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from minicpmo_ros.errors import ConfigError, NumericsError
 from minicpmo_ros.model.config import SpeechConfig
@@ -160,10 +160,9 @@ class SpeechTurn:
     def restart(self) -> None:
         """Forget everything: the next chunk begins a turn."""
         self.cache.clear()
-        weight = self.decoder.emb_code[0].weight
         # The embedding of a chunk's last code. Nothing is drawn from it, so it is read with the
         # next condition: one pass through the decoder less.
-        self._unread = weight.new_empty(0, weight.shape[1])
+        self._unread = self.cache.k.new_empty(0, self.decoder.config.hidden)
 
     @property
     def length(self) -> int:
