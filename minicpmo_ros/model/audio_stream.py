@@ -72,12 +72,20 @@ class AudioStream:
         stage: the network; its dtype and device are the stream's.
         overlap_s: seconds that the encoder remembers at least once its cache has been full; 0
             forgets all every 29 s. At most half of what fits.
+
+    Raises:
+        ConfigError: overlap_s is out of its range, or the encoder knows too few positions.
     """
 
     def __init__(self, stage: Audio, *, overlap_s: int = 0) -> None:
         self.stage = stage
         self.config = stage.config
         fits = capacity_s(self.config)
+        if fits < 1:
+            raise ConfigError(
+                f"the audio encoder knows {self.config.max_positions} positions; a second of"
+                f" sound needs {POSITIONS_PER_SECOND + 3}"
+            )
         if not 0 <= overlap_s <= fits // 2:
             raise ConfigError(
                 f"overlap_s is {overlap_s}; the encoder's cache of {fits} s allows 0 to {fits // 2}"
