@@ -86,7 +86,7 @@ class Checkpoint:
     def build(
         self,
         make: Callable[[], Stage],
-        prefix: str | Mapping[str, str],
+        prefix: str | Mapping[str, str] = "",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Stage:
@@ -102,7 +102,7 @@ class Checkpoint:
     def load(
         self,
         stage: Stage,
-        prefix: str | Mapping[str, str],
+        prefix: str | Mapping[str, str] = "",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Stage:
@@ -111,8 +111,9 @@ class Checkpoint:
         Args:
             stage: whose parameters bear the names in the files, below a prefix. A weight-normed
                 tensor, stored as gain and direction, goes to the parameter `weight`.
-            prefix: of the names in the files ("llm."), or for each prefix of the stage's names
-                that of the files' ({"encoder.": "apm.", "project.": "audio_projection_layer."}).
+            prefix: of the names in the files ("llm."), none where the stage has whole names
+                ("vpm.", "resampler."), or for each prefix of the stage's names that of the files'
+                ({"embed.": "llm.model.embed_tokens."}).
 
         Returns:
             The stage, without gradients and in evaluation mode.
@@ -131,10 +132,14 @@ class Checkpoint:
             if keys and self.entries[keys[-1]].shape != tuple(targets[name].shape)
         }
         used = {key for keys in sources.values() for key in keys}
+        # What the stage answers for: below its prefixes or, without one, in its parts.
+        claimed = tuple(filter(None, prefixes.values())) or tuple(
+            {f"{name.split('.')[0]}." for name in targets}
+        )
         unexpected = [
             key
             for key in self.entries
-            if key.startswith(tuple(prefixes.values())) and key not in used and not is_unused(key)
+            if key.startswith(claimed) and key not in used and not is_unused(key)
         ]
         if problems := _problems(missing, unexpected, misshapen):
             raise CheckpointError(
