@@ -159,7 +159,9 @@ class Tokenizer:
                 text += part
                 continue
             if text:
-                ids += self._text.encode(text, add_special_tokens=False).ids
+                # Strings of other programs may hold halves of surrogate pairs.
+                whole = text.encode("utf-8", errors="replace").decode("utf-8")
+                ids += self._text.encode(whole, add_special_tokens=False).ids
                 text = ""
             if part is not None:
                 ids.append(self.id(part.name))
