@@ -22,6 +22,8 @@ from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.layout import count_layers, is_unused, shapes
 
 Stage = TypeVar("Stage", bound=nn.Module)
+Progress = Callable[[int], None]
+"""Called with the bytes of a file that were just read."""
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -83,12 +85,21 @@ class Checkpoint:
     def keys(self) -> list[str]:
         return list(self.entries)
 
+    def bytes_below(self, *prefixes: str) -> int:
+        """What loading these parts will read, for a progress bar."""
+        return sum(
+            entry.bytes
+            for key, entry in self.entries.items()
+            if key.startswith(prefixes) and not is_unused(key)
+        )
+
     def build(
         self,
         make: Callable[[], Stage],
         prefix: str | Mapping[str, str] = "",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        progress: Progress = lambda count: None,
     ) -> Stage:
         """Construct a stage without memory for its parameters, then `load` it.
 
@@ -97,7 +108,7 @@ class Checkpoint:
         """
         with torch.device("meta"):
             stage = make()
-        return self.load(stage, prefix, dtype, device)
+        return self.load(stage, prefix, dtype, device, progress)
 
     def load(
         self,
@@ -105,6 +116,7 @@ class Checkpoint:
         prefix: str | Mapping[str, str] = "",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        progress: Progress = lambda count: None,
     ) -> Stage:
         """Give a stage its parameters: new tensors of `dtype` on `device`, nothing shared.
 
@@ -146,7 +158,7 @@ class Checkpoint:
                 f"{self.directory} does not fit {type(stage).__name__}: {problems}"
             )
 
-        with _Reader(self.entries, dtype, torch.device(device)) as reader:
+        with _Reader(self.entries, dtype, torch.device(device), progress) as reader:
             state = {name: reader.read(keys) for name, keys in sources.items()}
         stage.load_state_dict(state, assign=True)
         empty = [name for name, buffer in stage.named_buffers() if buffer.is_meta]
@@ -184,11 +196,16 @@ class _Reader:
     """Reads tensors in pieces, letting go of the mapped file after each PIECE_BYTES."""
 
     def __init__(
-        self, entries: Mapping[str, Entry], dtype: torch.dtype, device: torch.device
+        self,
+        entries: Mapping[str, Entry],
+        dtype: torch.dtype,
+        device: torch.device,
+        progress: Progress,
     ) -> None:
         self.entries = entries
         self.dtype = dtype
         self.device = device
+        self.progress = progress
         self.open_file: Path | None = None
         self.file: Any = None
         self.bytes_mapped = 0
@@ -219,6 +236,7 @@ class _Reader:
             piece = whole[start : start + rows]
             source = self._mapped(entry, len(piece) * row_bytes).get_slice(key)
             piece.copy_(source[start : start + rows])
+            self.progress(len(piece) * row_bytes)
         return whole
 
     def _mapped(self, entry: Entry, size: int) -> Any:

@@ -101,6 +101,14 @@ def test_a_tensor_of_many_pieces_is_whole(own_checkpoint: Path) -> None:
     assert torch.equal(stage.weight, table.double())
 
 
+def test_progress_counts_every_byte(tiny_checkpoint: Path) -> None:
+    opened = Checkpoint(tiny_checkpoint)
+    read: list[int] = []
+    opened.build(Projection, "audio_projection_layer.", torch.bfloat16, progress=read.append)
+    assert sum(read) == opened.bytes_below("audio_projection_layer.")
+    assert sum(read) == 4 * sum(p.numel() for p in Projection().parameters())
+
+
 def test_shards_hold_the_same_as_one_file(tiny_checkpoint: Path, tmp_path: Path) -> None:
     sharded = Checkpoint(write_checkpoint(tmp_path, shards=3))
     whole = Checkpoint(tiny_checkpoint)
