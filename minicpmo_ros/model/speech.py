@@ -98,7 +98,8 @@ class CodeSampler:
 
     The rules in their order: divide by `temperature`; penalise each of the last `window` codes of
     this chunk, `repetition` to the power of how often it occurs, dividing what is positive and
-    multiplying what is negative; forbid `eos` unless the chunk may end; draw.
+    multiplying what is negative; forbid `eos` unless the chunk may end; draw. All on the CPU, so
+    that a seeded `generator` draws the same wherever the network runs.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -128,11 +129,11 @@ class CodeSampler:
         Raises:
             NumericsError: there is a NaN in the logits, or nothing in them is finite.
         """
-        scores = logits / self.temperature
+        scores = logits.cpu() / self.temperature
         recent = list(history[-self.window :]) if self.window else []
         if recent:
-            codes = torch.tensor(recent, device=logits.device)
-            penalty = self.repetition ** torch.bincount(codes, minlength=len(scores))
+            times = torch.bincount(torch.tensor(recent), minlength=len(scores))
+            penalty = self.repetition**times
             scores = torch.where(scores < 0, scores * penalty, scores / penalty)
         if not may_end:
             scores[self.eos] = -torch.inf
