@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from minicpmo_ros.model.attention import attend
 from minicpmo_ros.model.config import AudioConfig
 
 POSITIONS_PER_SECOND = 50
@@ -42,7 +43,7 @@ class AudioAttention(nn.Module):
         own = k, v
         if past is not None:
             k, v = (torch.cat(parts, dim=2) for parts in zip(past, own, strict=True))
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x = attend(q, k, v, mask)
         return self.out_proj(x.transpose(1, 2).flatten(2)), own
 
 

@@ -10,6 +10,7 @@ from minicpmo_ros.errors import ConfigError, InputError
 from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.audio_stream import AudioStream, capacity_s, embed_sound, embed_voice
 from minicpmo_ros.model.mel import SECOND, StreamingMel
+from minicpmo_ros.model.packed import pack
 from tests.model.audio_stage import (
     REFERENCE,
     audio_stage,
@@ -92,6 +93,15 @@ def test_two_sessions_at_once_do_not_hear_each_other():
         expected = alone.step(mine)
         other.step(theirs)
         assert torch.equal(beside.step(mine), expected)
+
+
+def test_a_stage_packed_for_a_cpu_hears_the_same():
+    plain, packed = audio_stage(), audio_stage()
+    if not pack(packed):
+        pytest.skip("oneDNN packs nothing on this machine")
+    one, other = AudioStream(plain), AudioStream(packed)
+    for second in seconds_of(wave(3, seed=1)):
+        assert relative_error(other.step(second), one.step(second)) < 1e-5
 
 
 @pytest.mark.parametrize(
