@@ -20,7 +20,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     Args:
         q: [B, heads, T, head_dim].
         k, v: [B, heads, S, head_dim].
-        mask: bool, broadcastable to [B, heads, T, S], true where a query sees a key; each must see
+        mask: bool, two axes or more that broadcast to [B, heads, T, S], true where a query sees a key; each must see
             one. None: all see all.
 
     Returns:

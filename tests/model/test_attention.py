@@ -21,7 +21,7 @@ def causal(size: int) -> torch.Tensor:
     [
         pytest.param(None, id="none"),
         pytest.param(causal(7), id="causal"),
-        pytest.param(torch.arange(7) < 4, id="keys"),
+        pytest.param(torch.arange(7)[None] < 4, id="keys"),
         pytest.param(torch.stack([causal(7), causal(7).T])[:, None], id="one-an-item"),
     ],
 )

@@ -8,6 +8,7 @@ import torch
 
 from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.audio_stream import AudioCache, block_mask, embed_sound
+from minicpmo_ros.model.checkpoint import Checkpoint
 from minicpmo_ros.model.mel import log_mel
 from tests.model.audio_stage import REFERENCE, audio_stage, relative_error, wave
 
@@ -36,6 +37,14 @@ def streamed(stage: Audio, windows: list[torch.Tensor]) -> torch.Tensor:
 def test_a_whole_sound_is_embedded_as_by_the_reference(blocks, name):
     found = embed_sound(audio_stage(), wave(6.4, seed=11), blocks=blocks)
     assert relative_error(found, REFERENCE[name]) < 1e-5
+
+
+def test_a_checkpoint_fills_the_stage(tiny_checkpoint):
+    opened = Checkpoint(tiny_checkpoint)
+    stage = opened.build(lambda: Audio(opened.config.audio))
+    expected = audio_stage().state_dict()
+    assert stage.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in stage.state_dict().items())
 
 
 @pytest.mark.parametrize("size", ["tiny", "wide"])
