@@ -13,6 +13,10 @@ import torch
 from minicpmo_ros.errors import KvFullError
 from minicpmo_ros.model.rope import rotate_keys
 
+# Rows of all layers that are turned together: small enough that what is computed stays in a cache
+# of the processor.
+MOVED_AT_ONCE = 32
+
 
 class KvCache:
     """Keys and values of `length` tokens, and room for `capacity`.
@@ -112,13 +116,15 @@ class KvCache:
 
     @torch.inference_mode()
     def _move(self, rows: list[int], to: int) -> None:
-        """Put `rows` into [to, to + len(rows)), which then end the cache, a layer at a time."""
+        """Put `rows`, which ascend, into [to, to + len(rows)), which then end the cache."""
+        stop = to + len(rows)
         if rows and rows[0] != to:
-            old = torch.tensor(rows, device=self.k.device)
-            new = torch.arange(to, to + len(rows), device=self.k.device)
-            for keys, values in zip(self.k, self.v, strict=True):
-                # index_select copies, so the rows may overlap those they move to.
-                moved = rotate_keys(keys.index_select(1, old), old, new, self.rope_theta)
-                keys[:, to : to + len(rows)] = moved
-                values[:, to : to + len(rows)] = values.index_select(1, old)
-        self.length = to + len(rows)
+            old = torch.tensor(rows, device=self.k.device).split(MOVED_AT_ONCE)
+            new = torch.arange(to, stop, device=self.k.device).split(MOVED_AT_ONCE)
+            blocks = list(zip(old, new, strict=True))
+            # No block may land on rows that are still to be moved.
+            for source, target in blocks if to < rows[0] else reversed(blocks):
+                keys = rotate_keys(self.k.index_select(2, source), source, target, self.rope_theta)
+                self.k.index_copy_(2, target, keys)
+                self.v.index_copy_(2, target, self.v.index_select(2, source))
+        self.length = stop

@@ -33,8 +33,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     Computed in float32, returned in the dtype of `x`.
     """
     first, second = x.to(torch.float32).chunk(2, dim=-1)
-    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-    return turned.to(x.dtype)
+    turned = (
+        torch.addcmul(first * cos, second, sin, value=-1),
+        torch.addcmul(second * cos, first, sin),
+    )
+    return torch.cat(turned, dim=-1).to(x.dtype)
 
 
 def rotate_keys(keys: Tensor, old: Tensor, new: Tensor, theta: float) -> Tensor:

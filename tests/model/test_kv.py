@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minicpmo_ros.errors import KvFullError
+from minicpmo_ros.model import kv
 from minicpmo_ros.model.kv import KvCache
 from minicpmo_ros.model.rope import angles, rotate
 from tests.model.decoders import random, relative_error, small_llm
@@ -39,7 +40,19 @@ def lengths_and_spans(draw):
     return length, draw(st.permutations(spans))
 
 
-@settings(deadline=None, max_examples=60)
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Rows move in several blocks, as they do in caches of a usual size."""
+    monkeypatch.setattr(kv, "MOVED_AT_ONCE", 5)
+
+
+# The fixture is the same for every example.
+several = settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@several
 @given(lengths_and_spans())
 def test_a_slid_window_has_the_keys_of_a_recomputed_one(length_and_spans):
     length, spans = length_and_spans
@@ -56,7 +69,7 @@ def test_a_slid_window_has_the_keys_of_a_recomputed_one(length_and_spans):
     assert (cache.k.data_ptr(), cache.v.data_ptr()) == (k_at, v_at)
 
 
-@settings(deadline=None, max_examples=60)
+@several
 @given(lengths_and_spans())
 def test_many_spans_at_once_are_the_same_as_one_after_the_other(length_and_spans):
     length, spans = length_and_spans
@@ -79,7 +92,7 @@ def test_spans_that_overlap_or_are_not_there_are_refused(spans):
     torch.testing.assert_close(cache.k[:, :, :10], rotated(keys))
 
 
-@settings(deadline=None, max_examples=60)
+@several
 @given(length=st.integers(0, 40), start=st.integers(0, 40), to=st.integers(0, 80))
 def test_rows_shift_either_way_with_keys_turned_and_values_as_they_were(length, start, to):
     start = min(start, length)
