@@ -20,20 +20,21 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     Args:
         q: [B, heads, T, head_dim].
         k, v: [B, heads, S, head_dim].
-        mask: bool, two axes or more that broadcast to [B, heads, T, S], true where a query sees a key; each must see
-            one. None: all see all.
+        mask: bool, two axes or more that broadcast to [B, heads, T, S], true where a query sees
+            a key; each must see one. None: all see all.
 
     Returns:
         [B, heads, T, head_dim].
     """
     if q.device.type != "cpu" or q.dtype != torch.bfloat16 or torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    scores = q.shape[:3] + k.shape[2:3]
-    bias = q.new_zeros(1, 1, 1, 1)
+    bias = q.new_zeros(1, 1)
     if mask is not None:
         bias = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -torch.inf)
-    heads = max(1, SCORES_AT_ONCE // (scores[2] * scores[3]))
-    parts = (x.flatten(0, 1).split(heads) for x in (bias.expand(scores), q, k, v))
+    # Of its last two axes, those of length one stay so: a copy for each head is small then.
+    bias = bias.expand(*q.shape[:2], *bias.shape[-2:])
+    heads = max(1, SCORES_AT_ONCE // (q.shape[2] * k.shape[2]))
+    parts = (x.flatten(0, 1).split(heads) for x in (bias, q, k, v))
     scale = q.shape[-1] ** -0.5
     return torch.cat(
         [
