@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from minicpmo_ros.model.attention import attend
 from minicpmo_ros.model.config import ResamplerConfig
 
 
@@ -26,14 +27,11 @@ class CrossAttention(nn.Module):
             F.linear(x, weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for x, weight, bias in zip((q, k, v), weights, biases, strict=True)
         )
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out_proj(x.transpose(1, 2).flatten(2))
+        return self.out_proj(attend(q, k, v, mask).transpose(1, 2).flatten(2))
 
 
 class Resampler(nn.Module):
     """Learned queries attend to the patches, whose keys know their row and column."""
-
-    frequency: Tensor
 
     def __init__(self, config: ResamplerConfig) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from minicpmo_ros.model.attention import attend
 from minicpmo_ros.model.config import ResamplerConfig, VisionConfig
 from minicpmo_ros.model.picture import Slice, batch
 from minicpmo_ros.model.resampler import Resampler
@@ -51,8 +52,7 @@ class VisionAttention(nn.Module):
             proj(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out_proj(x.transpose(1, 2).flatten(2))
+        return self.out_proj(attend(q, k, v, mask).transpose(1, 2).flatten(2))
 
 
 class VisionMlp(nn.Module):
