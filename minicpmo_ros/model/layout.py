@@ -130,10 +130,11 @@ def _resampler(config: ResamplerConfig) -> Shapes:
     found: Shapes = {
         "query": (config.queries, width),
         "proj": (width, width),
-        "kv_proj.weight": (width, config.kv_hidden),
         "attn.in_proj_weight": (3 * width, width),
         "attn.in_proj_bias": (3 * width,),
     }
+    if config.kv_hidden != width:
+        found["kv_proj.weight"] = (width, config.kv_hidden)
     found |= _below("attn.out_proj", _linear(width, width))
     for name in ("ln_q", "ln_kv", "ln_post"):
         found |= _below(name, _norm(width))

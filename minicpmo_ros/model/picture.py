@@ -1,4 +1,4 @@
-"""A picture on its way to the vision encoder: scaled, cut into slices, normalised, laid out in patches.
+"""A picture on its way to the vision encoder: scaled, cut, normalised, laid out in patches.
 
 Numpy and Pillow only, so that every runtime shares it. Sizes are (width, height) in pixels, as
 Pillow has them, and a grid is (columns, rows).
@@ -54,7 +54,7 @@ class Patches:
     """A batch of B slices, padded at their ends to P patches: what the vision stage is given.
 
     pixels: float32 [B, 3, patch, patch * P]. position_ids: int64 [B, P], places in the encoder's
-    position table. cells: int64 [B, P, 2], each patch's row and column. mask: bool [B, P], false
+    position table. cells: int64 [B, P, 2], each patch's column and row. mask: bool [B, P], false
     at padding; None if nothing is padded.
     """
 
@@ -92,7 +92,9 @@ def best_grid(size: Size, max_slices: int, resolution: int) -> Size | None:
     if cells <= 1:
         return None
     counts = [n for n in (cells - 1, cells, cells + 1) if 1 < n <= max_slices]
-    grids = [(columns, n // columns) for n in counts for columns in range(1, n + 1) if not n % columns]
+    grids = [
+        (columns, n // columns) for n in counts for columns in range(1, n + 1) if not n % columns
+    ]
     # Of two that are equally near, the first: the one of fewer cells, then of fewer columns.
     return min(grids, key=lambda grid: abs(math.log(width / height) - math.log(grid[0] / grid[1])))
 
@@ -153,7 +155,7 @@ def _rgb(picture: np.ndarray) -> np.ndarray:
 
 def _normalised(image: Image.Image, config: SliceConfig) -> Slice:
     """(x / 255 - mean) / std, laid out in patches."""
-    mean, std = np.float32(config.mean), np.float32(config.std)
+    mean, std = (np.asarray(x, dtype=np.float32) for x in (config.mean, config.std))
     pixels = (np.asarray(image, dtype=np.float32) / 255 - mean) / std
     rows, columns = (side // config.patch for side in pixels.shape[:2])
     grid = pixels.reshape(rows, config.patch, columns, config.patch, 3)
@@ -186,7 +188,8 @@ def batch(shown: Sequence[Slice], side: int, patches: int | None = None) -> Patc
     for i, found in enumerate(shown):
         pixels[i, :, :, : found.pixels.shape[2]] = found.pixels
         ids[i, : found.patches] = position_ids(found.rows, found.columns, side)
-        cells[i, : found.patches] = np.indices((found.rows, found.columns)).reshape(2, -1).T
+        rows, columns = np.indices((found.rows, found.columns))
+        cells[i, : found.patches] = np.stack([columns, rows], axis=-1).reshape(-1, 2)
         mask[i, : found.patches] = True
     return Patches(pixels, ids, cells, None if mask.all() else mask)
 

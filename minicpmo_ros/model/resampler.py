@@ -36,7 +36,10 @@ class Resampler(nn.Module):
     def __init__(self, config: ResamplerConfig) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.zeros(config.queries, config.hidden))
-        self.kv_proj = nn.Linear(config.kv_hidden, config.hidden, bias=False)
+        # Features that are as wide as the embeddings go in as they are, and no weight is stored.
+        self.kv_proj: nn.Module = nn.Identity()
+        if config.kv_hidden != config.hidden:
+            self.kv_proj = nn.Linear(config.kv_hidden, config.hidden, bias=False)
         self.ln_q = nn.LayerNorm(config.hidden, eps=1e-6)
         self.ln_kv = nn.LayerNorm(config.hidden, eps=1e-6)
         self.attn = CrossAttention(config)
@@ -45,11 +48,11 @@ class Resampler(nn.Module):
         self.hidden = config.hidden
 
     def positions(self, cells: Tensor) -> Tensor:
-        """[B, P, 2] rows and columns -> float32 [B, P, hidden], in four quarters: sin and cos of
-        the column, sin and cos of the row (Vaswani et al., 2017, with period 2 pi 10000^i)."""
+        """[B, P, 2] -> float32 [B, P, hidden] in four quarters: sin and cos of the column, sin and
+        cos of the row, whose angles fall from 1 to 1/10000 a cell (Vaswani et al., 2017)."""
         quarter = self.hidden // 4
         i = torch.arange(quarter, dtype=torch.float32, device=cells.device) / quarter
-        angles = cells.flip(-1)[..., None] * 10000**-i
+        angles = cells[..., None] * 10000**-i
         return torch.cat([angles.sin(), angles.cos()], -1).flatten(2)
 
     def forward(self, features: Tensor, cells: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -57,14 +60,14 @@ class Resampler(nn.Module):
 
         Args:
             features: [B, P, kv_hidden].
-            cells: int64 [B, P, 2], each patch's row and column, from 0.
+            cells: int64 [B, P, 2], each patch's column and row, from 0.
             mask: bool [B, P], false at padding; None if there is none.
 
         Returns:
             [B, queries, hidden].
         """
         x = self.ln_kv(self.kv_proj(features))
-        q = self.ln_q(self.query).expand(len(x), -1, -1)
+        q = self.ln_q(self.query).expand(x.shape[0], -1, -1)
         k = x + self.positions(cells).to(x.dtype)
         x = self.attn(q, k, x, None if mask is None else mask[:, None, None])
         return self.ln_post(x) @ self.proj
