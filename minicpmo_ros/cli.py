@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from minicpmo_ros.errors import MinicpmoError
+from minicpmo_ros.model.cli import checkpoint_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +20,7 @@ bag_app = typer.Typer(no_args_is_help=True, help="Make bags from other recording
 bench_app = typer.Typer(no_args_is_help=True, help="Measure; ratios and percentiles.")
 app.add_typer(bag_app, name="bag")
 app.add_typer(bench_app, name="bench")
+app.add_typer(checkpoint_app, name="checkpoint")
 
 BagPath = Annotated[Path, typer.Argument(help="A rosbag2 folder or an .mcap file.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]

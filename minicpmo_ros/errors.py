@@ -19,3 +19,15 @@ class DeviceError(MinicpmoError):
 
 class BrainError(MinicpmoError):
     """The brain could not be opened, or failed in a unit."""
+
+
+class CheckpointError(MinicpmoError):
+    """A checkpoint is missing, incomplete, of another model, or does not fit its own config."""
+
+
+class KvFullError(BrainError):
+    """A KV cache has no rows left for what should go into it; nothing was written."""
+
+
+class NumericsError(BrainError):
+    """The network gave NaN where a number is needed; what it was fed is to be thrown away."""

@@ -39,6 +39,8 @@ class Extra:
 EXTRAS = (
     Extra("report", "the timeline report", disk_mb=250),
     Extra("video", "recordings from videos", disk_mb=150),
+    # On x86-64 torch brings CUDA with it.
+    Extra("model", "the network in torch", disk_mb=9000),
     Extra("test", "what the tests need", disk_mb=250),
     Extra("lint", "ruff and mypy", disk_mb=150),
 )
