@@ -48,7 +48,9 @@ class BagWriter:
         if overwrite:
             _remove_bag(self.path)
         if self.path.exists():
-            raise InputError(f"{self.path} exists already: choose another name, or overwrite it (--force)")
+            raise InputError(
+                f"{self.path} exists already: choose another name, or overwrite it (--force)"
+            )
         self._writer = _open_writer(self.path)
 
     def write(self, topic: Topic, log_ns: int, message: Message | Picture) -> None:
