@@ -34,6 +34,8 @@ FRAME_MS = 10
 _NEW_CLOCK_NS = NS_PER_S
 # A played stamp further ahead of the microphone than any speaker's buffer is of another clock.
 _HORIZON_NS = 10 * NS_PER_S
+# Stamps that are corrected by less than this while the robot speaks have moved, the echo has not.
+_HELD_NS = 40 * NS_PER_MS
 # What the module itself delays the microphone by (measured; exact at 16 kHz).
 _CANCELLING_NS = 8 * NS_PER_MS
 _SUPPRESSING_NS = 6 * NS_PER_MS
@@ -208,10 +210,12 @@ class EchoCanceller:
         samples = self._reference.rate_hz * FRAME_MS // 1000
         index = self._reference.index(begin_ns - self._delay_ns)
         if self._read_index is not None:
-            # While the robot speaks the reference must not skip with every scattered stamp, and
-            # while it is silent nobody hears the grid follow the drift between two devices.
+            # While the robot speaks the reference must not skip with stamps that scatter or are
+            # corrected: a canceller that has learnt the echo would have to find it anew. While it
+            # is silent nobody hears the grid follow.
             begin, end = self._read_index - samples * frames, self._read_index + samples * frames
-            if self._reference.near(index, self._read_index) and self._reference.sounds(begin, end):
+            held = self._reference.near(index, self._read_index, _HELD_NS)
+            if held and self._reference.sounds(begin, end):
                 index = self._read_index
         data = self._reference.read(index, samples * frames)
         self._read_index = index + len(data)

@@ -38,9 +38,9 @@ class PlayedReference:
     def index(self, stamp_ns: int) -> int:
         return (stamp_ns * self.rate_hz + NS_PER_S // 2) // NS_PER_S
 
-    def near(self, index: int, other: int) -> bool:
+    def near(self, index: int, other: int, tolerance_ns: int = TOLERANCE_NS) -> bool:
         """Two places closer than stamps can tell."""
-        return abs(index - other) <= TOLERANCE_NS * self.rate_hz // NS_PER_S
+        return abs(index - other) <= tolerance_ns * self.rate_hz // NS_PER_S
 
     def add(self, chunk: AudioChunk) -> None:
         """Place a chunk of any rate and number of channels by its stamp.
