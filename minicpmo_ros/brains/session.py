@@ -97,6 +97,11 @@ class OmniSession:
         """Open the brain; raises BrainError."""
         self.brain.open(self._setup)
 
+    def follow(self, epoch: int, turn: int) -> None:
+        """Count on from an earlier session: what that one sent is older than all of this one."""
+        with self._lock:
+            self._turns.epoch, self._turns.count = epoch, turn
+
     def start(self, now_ns: int) -> None:
         with self._lock:
             self._now_ns = now_ns

@@ -49,6 +49,8 @@ class OmniNode(StackNode):
         self._listening: list[Any] = []
         self._stop_clock: Ticker | None = None
         self._diagnosis = OmniDiagnostics()
+        # Epoch and turn to count on from: within a process both only grow.
+        self._counted = (0, 0)
 
     # -- lifecycle --------------------------------------------------------------------------
 
@@ -58,6 +60,7 @@ class OmniNode(StackNode):
             settings = replace(settings, pictures_per_unit=0)  # no camera is missed
         self._worker = ThreadWorker("brain", lambda error: self.troubles.add("brain", repr(error)))
         self.session = build_session(settings, self._out, self._worker, self.troubles.add)
+        self.session.follow(*self._counted)
         self.session.open()
         for topic in OUTPUTS.values():
             self.advertise(topic)
@@ -147,6 +150,8 @@ class OmniNode(StackNode):
 
     def _out(self, message: wire.Message) -> None:
         self._diagnosis.sent(message, self.now_ns())
+        if isinstance(message, SessionState):
+            self._counted = (message.epoch, message.turn)
         self.send(OUTPUTS[type(message)], message)
 
     # -- services ---------------------------------------------------------------------------

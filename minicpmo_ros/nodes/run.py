@@ -12,6 +12,7 @@ from typing import Any
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
 from minicpmo_ros.errors import ConfigError, MinicpmoError
@@ -132,7 +133,7 @@ def _spin_once(executor: SingleThreadedExecutor, timeout_s: float) -> None:
     except ExternalShutdownException:
         raise
     except Exception:
-        rclpy.logging.get_logger("minicpmo").error(f"in a callback: {traceback.format_exc()}")
+        get_logger("minicpmo").error(f"in a callback: {traceback.format_exc()}")
         time.sleep(0.01)  # one that fails for ever must not take the whole core
 
 

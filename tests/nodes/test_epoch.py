@@ -133,6 +133,10 @@ def test_an_omni_node_configured_anew_is_heard(simulation):
         for step in ("deactivate", "cleanup", "configure", "activate"):
             getattr(omni, f"trigger_{step}")()
         simulation.until(lambda: speaker.readers(topics.PLAYBACK) == 2, "the listeners")
+    # Epochs and turns went on: nothing of a later session looks like something of an earlier one.
+    spoken = [(r.epoch, r.turn) for r in reports if r.event == r.FINISHED]
+    assert spoken == sorted(set(spoken))
+    assert len({epoch for epoch, _ in spoken}) == 3
 
 
 def test_who_comes_late_gets_the_state(robot):
