@@ -18,8 +18,9 @@ from rclpy.signals import SignalHandlerOptions
 from minicpmo_ros.errors import ConfigError, MinicpmoError
 from minicpmo_ros.nodes.base import SUCCESS, StackNode
 
-# Time for discovery to see a node of the same name before ours is configured.
-START_S = 0.3
+# Time for discovery to see a node of the same name before ours is configured; 0.3 s were not enough
+# on a machine under load.
+START_S = 1.0
 # A node started again may find its predecessor still there: on its way out, or dead and remembered
 # by whoever told of it (a discovery server, until a lease of 20 s has run out).
 GHOST_S = 30.0
@@ -115,7 +116,7 @@ def start_later(node: StackNode) -> None:
                 return
         stop()
 
-    stop = node.steadily(START_S / 3, start)
+    stop = node.steadily(START_S / 10, start)
 
 
 def bring_up(node: StackNode) -> bool:
@@ -127,7 +128,10 @@ def bring_up(node: StackNode) -> bool:
 
 
 def _spin_once(executor: SingleThreadedExecutor, timeout_s: float) -> None:
-    """What a callback raises is told, and the other callbacks go on."""
+    """What a callback raises is told, and the other callbacks go on.
+
+    Before Kilted rclpy itself raises where somebody asks for a transition that there is not.
+    """
     try:
         executor.spin_once(timeout_sec=timeout_s)
     except ExternalShutdownException:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -88,7 +90,9 @@ def test_transitions_come_from_outside_and_the_state_can_be_asked_for(robot):
 def test_a_transition_that_does_not_exist_is_refused_and_changes_nothing(robot):
     node = robot.add(MicNode)
     wrong = Transition(id=Transition.TRANSITION_ACTIVATE)
-    assert not robot.call(ChangeState, "/mic/change_state", transition=wrong).success
+    # rclpy before Kilted raises instead of answering; run_nodes lives on.
+    with contextlib.suppress(RuntimeError):
+        assert not robot.call(ChangeState, "/mic/change_state", transition=wrong).success
     assert node.phase == "unconfigured"
     assert node.trigger_configure() == SUCCESS
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from minicpmo_ros.errors import DeviceError
-from minicpmo_ros.nodes import reader
+from minicpmo_ros.nodes import reader, run
 from minicpmo_ros.nodes.beat import Beat
 from minicpmo_ros.nodes.mic import MicNode
 from minicpmo_ros.nodes.reader import Reader
@@ -153,6 +153,23 @@ def test_what_a_clock_callback_raises_is_a_trouble_and_the_clock_goes_on(robot):
     calls.wait_for(3)
     stop()
     assert node.troubles.counts()["clock"] >= 2
+
+
+def test_what_a_foreign_callback_raises_is_logged_and_the_loop_goes_on(robot, capfd):
+    """As rclpy's own callbacks may: nothing of it ends the process."""
+    calls: list[int] = []
+
+    def callback() -> None:
+        calls.append(1)
+        raise RuntimeError("out of step")
+
+    node = robot.add(MicNode)
+    timer = node.create_timer(0.001, callback)
+    while len(calls) < 3:
+        run._spin_once(robot.executor, 0.1)
+    node.destroy_timer(timer)
+    assert "RuntimeError: out of step" in capfd.readouterr().err
+    assert robot.diagnosis("/mic: node")
 
 
 def test_a_timer_callback_that_raises_does_not_end_the_others(robot):
