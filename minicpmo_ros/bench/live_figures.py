@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -79,13 +80,15 @@ def _after_sound(
 
     Chunks come whole: where they do not end with the unit, it waits for one that goes beyond.
     """
-    captured = np.sort(np.fromiter(sent.value(Event.MIC_OUT).values(), np.int64))
+    published = sent.at(Event.MIC_OUT)
+    chunks = sorted((end_ns, published[key]) for key, end_ns in sent.value(Event.MIC_OUT).items())
     slack_ns = NS_PER_MS  # stamps of a device scatter
     spans = []
     for unit, at_ns in decided.items():
-        i = int(np.searchsorted(captured, ends[unit] - slack_ns))
-        if i < len(captured) and captured[i] <= at_ns:
-            spans.append(at_ns - int(captured[i]) - brain.get(unit, 0))
+        i = bisect_left(chunks, (ends[unit] - slack_ns, 0))
+        # A unit whose sound does not come in time is decided without it.
+        if i < len(chunks) and chunks[i][1] <= at_ns:
+            spans.append(at_ns - chunks[i][0] - brain.get(unit, 0))
     return spans
 
 
