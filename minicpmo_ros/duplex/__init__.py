@@ -1,0 +1,1 @@
+"""One conversation with the network: duplex units, streamed turns, chat."""

@@ -1,0 +1,328 @@
+"""Full duplex: every second what was seen and heard goes in, and listening or speaking comes out.
+
+The language model reads, for each unit,
+
+    <unit> [<image> picture </image> [<slice> cell </slice>]...]... sound
+
+and then decides: `<|listen|>`, or `<|speak|>` and a few words until `<|chunk_eos|>`, with
+`<|turn_eos|>` where it has said what it wanted to say. `</unit>` closes the unit. A turn goes over
+as many units as it takes, and while it is open the model cannot listen.
+
+Time matters in three places. Pictures are encoded and read when they come (`show`), so that after
+the unit's end only its sound is left. What a unit came to is returned before the unit is closed in
+the cache (`settle`). And whatever fails leaves the conversation as it was before the unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from minicpmo_ros.duplex.config import DuplexConfig
+from minicpmo_ros.duplex.mouth import Mouth, Utterance
+from minicpmo_ros.duplex.pictures import Gaze, Shown
+from minicpmo_ros.duplex.reading import OpenUnit
+from minicpmo_ros.duplex.sampler import TokenSampler
+from minicpmo_ros.duplex.timing import Stages
+from minicpmo_ros.duplex.vocoding import Vocoder
+from minicpmo_ros.duplex.window import Window
+from minicpmo_ros.errors import InputError, NumericsError
+from minicpmo_ros.model.mel import checked_sound
+from minicpmo_ros.model.prompts import PREVIOUS
+from minicpmo_ros.model.tokenizer import Tokenizer
+from minicpmo_ros.runtime.api import Logits, Network, Part, Rows, Sound
+
+UNIT_SAMPLES = 16_000
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a unit came to.
+
+    utterance: what is said in it; empty where it listens. ids, sampled, fed: tokens that the text
+    was made of, all that were drawn, and those that the model reads before `</unit>`. end_of_turn:
+    the robot has said what it wanted to say. p_listen, p_speak: probabilities of the two control
+    tokens, before any rule. ms: wall time of each stage.
+    """
+
+    listens: bool
+    utterance: Utterance
+    ids: tuple[int, ...]
+    sampled: tuple[int, ...]
+    fed: tuple[int, ...]
+    end_of_turn: bool
+    p_listen: float
+    p_speak: float
+    ms: Mapping[str, float]
+
+
+@dataclass
+class _Said:
+    """What the loop of one unit has drawn and read; the last of `fed` is yet to be read."""
+
+    ids: list[int] = field(default_factory=list)
+    hidden: list[Rows] = field(default_factory=list)
+    sampled: list[int] = field(default_factory=list)
+    fed: list[int] = field(default_factory=list)
+    end_of_turn: bool = False
+
+
+class Conversation:
+    """One conversation in units of a second.
+
+    Args:
+        network: the stages.
+        tokenizer: of the same checkpoint.
+        config: how it runs.
+        seed: of all that is drawn; the same seed and input give the same conversation.
+        vocoder: makes sound of the speech codes; None: there are codes only.
+        sampler: draws tokens in place of our own; for tests.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        tokenizer: Tokenizer,
+        config: DuplexConfig | None = None,
+        *,
+        seed: int = 0,
+        vocoder: Vocoder | None = None,
+        sampler: Callable[[Logits], int] | None = None,
+    ) -> None:
+        self.network = network
+        self.tokenizer = tokenizer
+        self.config = config = config or DuplexConfig()
+        self.context = network.context(config.kv_capacity)
+        self.window = Window(self.context, config.window, tokenizer.encode(PREVIOUS))
+        self.ears = network.ears(0 if config.reference_compat else config.audio_overlap_s)
+        self._seed = seed
+        self._given_sampler = sampler
+        self._vocoder = vocoder
+        self._speech_context = network.speech() if config.speaks else None
+        self._control = tokenizer.control
+        self._controls = frozenset(tokenizer.added.values())
+        slices = config.max_slices or network.config.slices.max_slices
+        self._gaze = Gaze(network, tokenizer.control, slices, config.max_pictures)
+        generated = config.tokens_per_unit + 2
+        self._unit = OpenUnit(self.window, self._gaze, tokenizer.control.unit, generated)
+        self._reset()
+
+    def _reset(self) -> None:
+        config = self.config
+        # One generator a purpose: whether speech is made does not change what is said.
+        words, speech = np.random.default_rng(self._seed).spawn(2)
+        self._sampler = self._given_sampler or TokenSampler(
+            self._control,
+            self.tokenizer.bad_ids,
+            config.sampler,
+            words,
+            reference_compat=config.reference_compat,
+        )
+        self._mouth = Mouth(
+            self.network, self.tokenizer, config, self._speech_context, self._vocoder, speech
+        )
+        self.units = 0
+        self.turn_open = False
+        self._must_listen = False
+        self._unsettled: tuple[int, tuple[int, ...]] | None = None
+        self._unit.begin()
+
+    # -- a session --------------------------------------------------------------------------
+
+    def open(
+        self, prefix: Sequence[int], suffix: Sequence[int], voice: Sound | None = None
+    ) -> None:
+        """Begin a session; of one before, nothing is left.
+
+        Args:
+            prefix, suffix: ids of the prompt before and after the reference voice.
+            voice: float32 at 16 kHz; None: the prompt has none, and the model its own.
+
+        Raises:
+            InputError: the voice is of no use.
+            KvFullError: the prompt does not fit.
+        """
+        parts: list[Part] = [list(prefix)]
+        if voice is not None:
+            compat = self.config.reference_compat
+            parts.append(self.network.voice(voice, reference_compat=compat))
+        self.window.open(parts, suffix)
+        self.ears.reset()
+        self._reset()
+
+    def show(self, shown: Sequence[Shown]) -> None:
+        """Encode and read pictures of the unit that is still open.
+
+        They may turn out not to be the unit's: `hear` reads again what has to be.
+
+        Raises:
+            InputError, KvFullError: see `hear`; the unit is as before.
+        """
+        if shown:
+            self.settle()
+            self._gaze.look(shown)
+            self._unit.make_room(shown)
+            self._unit.read(shown)
+
+    def hear(
+        self, sound: Sound | None, shown: Sequence[Shown] = (), *, listen: bool = False
+    ) -> Outcome:
+        """One unit: read it, decide, and say what is to be said.
+
+        Args:
+            sound: float32 [16000] at 16 kHz; None where there is no microphone, and pictures alone
+                are decided upon.
+            shown: the unit's pictures, oldest first.
+            listen: the model is made to listen; a turn that is open ends.
+
+        Raises:
+            InputError: sound or pictures are not as they should be.
+            KvFullError: the unit does not fit into the cache.
+            NumericsError: the network gave NaN.
+            In each case the unit is lost, and the conversation as before it.
+        """
+        self.settle()
+        stages = Stages()
+        before = self.turn_open, self._must_listen
+        try:
+            hidden = self._read(sound, shown, stages)
+            with stages.timed("decode"):
+                logits = self.context.logits(hidden)
+                chances = self._chances(logits)
+                said = self._decide(logits, listen)
+        except Exception as error:
+            self.turn_open, self._must_listen = before
+            self._undo(error)
+            raise
+        self.units += 1
+        return self._outcome(said, chances, stages)
+
+    def settle(self) -> None:
+        """Close the last unit in the cache: work that can wait until its results are out."""
+        if self._unsettled is not None:
+            (terminator, said), self._unsettled = self._unsettled, None
+            self.context.read([terminator, self._control.unit_end])
+            self._unit.close(said)
+
+    def interrupt(self) -> None:
+        """The robot was cut off. If its turn is open, it ends with the next unit, which listens."""
+        self._must_listen = self.turn_open
+        self._mouth.fall_silent()
+
+    # -- inside -----------------------------------------------------------------------------
+
+    def _read(self, sound: Sound | None, shown: Sequence[Shown], stages: Stages) -> Rows:
+        if sound is None and not shown:
+            raise InputError("a unit has neither sound nor pictures; there is nothing to decide on")
+        with stages.timed("vision"):
+            self._gaze.look(shown)
+        self._unit.make_room(shown)
+        if self.config.reference_compat:
+            self._unit.read(shown)  # before it turns out what is wrong with the sound
+        heard: list[Part] = []
+        if sound is not None:
+            with stages.timed("audio"):
+                heard = [self.ears.step(checked_second(sound))]
+        with stages.timed("prefill"):
+            return self._unit.read(shown, heard)
+
+    def _chances(self, logits: Logits) -> tuple[float, float]:
+        top = logits.max()
+        if not np.isfinite(top):
+            raise NumericsError("the language model gave NaN or no finite logit; the unit is lost")
+        likely = np.exp(logits[[self._control.listen, self._control.speak]] - top)
+        total = np.exp(logits - top).sum(dtype=np.float64)
+        return float(likely[0] / total), float(likely[1] / total)
+
+    def _decide(self, logits: Logits, listen: bool) -> _Said:
+        """The loop of tokens. Afterwards the cache has all but the last, which ends the unit."""
+        control, config = self._control, self.config
+        terminators = (control.listen, control.chunk_eos, control.chunk_tts_eos)
+        said = _Said()
+        cut = listen or self._must_listen
+        if cut and self.turn_open:
+            said.fed.append(control.turn_eos)
+            self.context.read([control.turn_eos])
+            self.turn_open = False
+            self._mouth.fall_silent()
+        self._must_listen = False
+        forced = cut or self.units < config.forced_listens
+        for step in range(config.tokens_per_unit):
+            if step == config.tokens_per_unit - 1:
+                token = control.chunk_eos
+                break
+            if forced:
+                token = control.listen
+            else:
+                token = self._sampler(logits)
+                said.sampled.append(token)
+                if token == control.listen and self.turn_open:
+                    # The turn must be ended first. The model was taught to go on after this one.
+                    token = control.tts_bos
+            if token in terminators:
+                break
+            # The turn is over, whatever it would say; or there is enough for a second.
+            over = said.end_of_turn and not config.reference_compat
+            if over or (step and self._is_too_long([*said.ids, token])):
+                token = control.chunk_eos
+                break
+            self.turn_open = token != control.turn_eos
+            said.fed.append(token)
+            hidden = self.context.read([token])
+            logits = self.context.logits(hidden)
+            said.end_of_turn = not self.turn_open
+            if step or self._is_said(token):
+                said.ids.append(token)
+                said.hidden.append(hidden)
+        said.fed.append(token)
+        return said
+
+    def _is_said(self, token: int) -> bool:
+        """Whether a unit's first token, where a control token is expected, is to be said. In the
+        reference it never is, so that a word there is lost."""
+        if self.config.reference_compat:
+            return False
+        return token == self._control.turn_eos or token not in self._controls
+
+    def _is_too_long(self, ids: list[int]) -> bool:
+        return len(self.tokenizer.decode(ids)) >= self.config.characters_per_unit
+
+    def _outcome(self, said: _Said, chances: tuple[float, float], stages: Stages) -> Outcome:
+        listens = said.fed[-1] == self._control.listen
+        if said.end_of_turn and not self.config.reference_compat:
+            listens = False  # it ended its turn and listens at once; there, what it said is lost
+        words = () if listens else tuple(t for t in said.ids if t not in self._controls)
+        self._unsettled = (said.fed[-1], words)
+        utterance = Utterance()
+        if not listens:
+            utterance = self._mouth.say(said.ids, said.hidden, stages, last=said.end_of_turn)
+        return Outcome(
+            listens,
+            utterance,
+            tuple(said.ids),
+            tuple(said.sampled),
+            tuple(said.fed),
+            said.end_of_turn and not listens,
+            *chances,
+            stages,
+        )
+
+    def _undo(self, error: Exception) -> None:
+        if isinstance(error, NumericsError):
+            self.ears.reset()  # its caches may hold what was no number
+        if self.config.reference_compat and isinstance(error, InputError):
+            self._unit.begin()  # there, `<unit>` and pictures stay in front of the next unit
+        else:
+            self._unit.undo()
+
+
+def checked_second(sound: Sound) -> Sound:
+    """A unit's sound as float32; raises InputError for anything but a second at 16 kHz."""
+    sound = checked_sound(sound, what="a unit's sound")
+    if len(sound) != UNIT_SAMPLES:
+        raise InputError(
+            f"a unit's sound has {len(sound)} samples; a second at 16 kHz has {UNIT_SAMPLES}"
+        )
+    return sound

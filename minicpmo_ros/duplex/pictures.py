@@ -1,0 +1,69 @@
+"""Pictures of the unit that is open: looked at when they come, read before the unit closes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minicpmo_ros.errors import InputError
+from minicpmo_ros.model.picture import slices
+from minicpmo_ros.model.tokenizer import ControlIds
+from minicpmo_ros.runtime.api import Network, Part, Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A picture. key: its capture stamp; equal keys are one picture. pixels: uint8
+    [height, width, 3] RGB. max_slices: into how many it may be cut; None: the conversation's."""
+
+    key: int
+    pixels: NDArray[np.uint8]
+    max_slices: int | None = None
+
+
+class Gaze:
+    """Embeddings of the pictures of one unit, each made once."""
+
+    def __init__(
+        self, network: Network, control: ControlIds, max_slices: int, max_pictures: int
+    ) -> None:
+        self._network = network
+        self._control = control
+        self._max_slices = max_slices
+        self._max_pictures = max_pictures
+        self._seen: dict[int, list[Rows]] = {}
+
+    def look(self, shown: Sequence[Shown]) -> None:
+        """Encode those that were not encoded yet, all in one batch.
+
+        Raises:
+            InputError: there are too many, or one is no picture; none of them has been encoded.
+        """
+        if len(shown) > self._max_pictures:
+            raise InputError(
+                f"a unit has {len(shown)} pictures; at most {self._max_pictures} are taken"
+                " (max_pictures)"
+            )
+        fresh = list({one.key: one for one in shown if one.key not in self._seen}.values())
+        config = self._network.config.slices
+        cut = [slices(one.pixels, one.max_slices or self._max_slices, config) for one in fresh]
+        embeds = self._network.look([piece for pieces in cut for piece in pieces]) if cut else []
+        start = 0
+        for one, pieces in zip(fresh, cut, strict=True):
+            self._seen[one.key] = embeds[start : start + len(pieces)]
+            start += len(pieces)
+
+    def parts(self, key: int) -> list[Part]:
+        """A picture as a duplex unit has it: the whole, then its slices, each between its signs."""
+        control = self._control
+        whole, *cells = self._seen[key]
+        found: list[Part] = [[control.image], whole, [control.image_end]]
+        for cell in cells:
+            found += [[control.slice], cell, [control.slice_end]]
+        return found
+
+    def forget(self) -> None:
+        self._seen.clear()

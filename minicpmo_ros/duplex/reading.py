@@ -1,0 +1,80 @@
+"""The unit that is open: `<unit>`, its pictures, its sound, read into the context as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minicpmo_ros.duplex.pictures import Gaze, Shown
+from minicpmo_ros.duplex.window import KeptUnit, Window
+from minicpmo_ros.runtime.api import Part, Rows
+
+SOUND_ROWS = 10
+
+
+class OpenUnit:
+    """Reads a unit; pictures may come before it is known which of them are the unit's.
+
+    Args:
+        unit_id: of the token `<unit>`.
+        spare: rows that the unit may need after it was read.
+    """
+
+    def __init__(self, window: Window, gaze: Gaze, unit_id: int, spare: int) -> None:
+        self.context = window.context
+        self._window = window
+        self._gaze = gaze
+        self._unit_id = unit_id
+        self._spare = spare
+        self.begin()
+
+    def begin(self) -> None:
+        """The next unit begins where the context ends."""
+        self._start = self.context.length
+        self._read: list[tuple[int, int]] = []  # key of each picture read, and rows up to its end
+        self._hidden: Rows | None = None  # of what was read last
+        self._gaze.forget()
+
+    def make_room(self, shown: Sequence[Shown]) -> None:
+        """Let the window slide if the unit with these pictures would not fit; KvFullError."""
+        pictures = sum(len(part) for one in shown for part in self._gaze.parts(one.key))
+        whole = 1 + pictures + SOUND_ROWS + self._spare
+        before = self.context.length
+        self._window.make_room(whole - (before - self._start))
+        moved = before - self.context.length  # with what was read of this unit already
+        self._start -= moved
+        self._read = [(key, rows - moved) for key, rows in self._read]
+
+    def read(self, shown: Sequence[Shown], sound: Sequence[Part] = ()) -> Rows:
+        """Read the unit so far, but what of it was read already: hidden states of what came last.
+
+        Pictures that were read and are not shown are forgotten.
+        """
+        same = 0
+        for (key, _), one in zip(self._read, shown, strict=False):
+            if key != one.key:
+                break
+            same += 1
+        if self._hidden is not None and same == len(self._read) == len(shown) and not sound:
+            return self._hidden
+        del self._read[same:]
+        rows = self._read[-1][1] if self._read else self._start
+        self.context.truncate(rows)
+        parts: list[Part] = [] if self._read else [[self._unit_id]]
+        rows += len(parts)
+        for one in shown[same:]:
+            picture = self._gaze.parts(one.key)
+            rows += sum(map(len, picture))
+            parts += picture
+            self._read.append((one.key, rows))
+        self._hidden = self.context.read(*parts, *sound)
+        return self._hidden
+
+    def close(self, said: tuple[int, ...]) -> None:
+        """All of the unit was read, with what was generated in it."""
+        self._window.add(KeptUnit(self.context.length - self._start, said))
+        self.begin()
+
+    def undo(self) -> None:
+        """Forget what was read of the unit."""
+        self.context.truncate(self._start)
+        self.begin()

@@ -1,0 +1,1 @@
+"""What runs the stages of the network: one interface, several runtimes."""

@@ -1,0 +1,191 @@
+"""The network in torch: the numerical reference, on the CPU or a CUDA device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from minicpmo_ros.errors import ConfigError
+from minicpmo_ros.model.audio import Audio
+from minicpmo_ros.model.audio_stream import AudioStream, embed_sound, embed_voice
+from minicpmo_ros.model.checkpoint import Checkpoint
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.kv import KvCache
+from minicpmo_ros.model.llm import Llm
+from minicpmo_ros.model.packed import pack
+from minicpmo_ros.model.picture import Slice
+from minicpmo_ros.model.speech import SpeechDecoder
+from minicpmo_ros.model.vision import VisionStage
+from minicpmo_ros.runtime.api import Context, Logits, Network, Part, Sound
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Progress = Callable[[str, float], None]
+"""Called with what is being loaded, and the share of all that is done."""
+
+
+class TorchContext:
+    """See `runtime.api.Context`."""
+
+    def __init__(self, decoder: Llm | SpeechDecoder, capacity: int | None) -> None:
+        self.decoder = decoder
+        self.cache: KvCache = decoder.cache(capacity)  # type: ignore[arg-type]
+
+    @property
+    def length(self) -> int:
+        return self.cache.length
+
+    @property
+    def capacity(self) -> int:
+        return self.cache.capacity
+
+    @property
+    def nbytes(self) -> int:
+        return self.cache.nbytes
+
+    @torch.inference_mode()
+    def read(self, *parts: Part, at: int | None = None) -> Tensor:
+        embeds = [part if isinstance(part, Tensor) else self._embed(part) for part in parts]
+        whole = embeds[0] if len(embeds) == 1 else torch.cat(embeds)
+        return self.decoder.extend(whole, self.cache, at)
+
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor) -> Logits:
+        return self.decoder.head(hidden[-1]).cpu().numpy()
+
+    def check_room(self, rows: int) -> None:
+        self.cache.check_room(rows)
+
+    def truncate(self, length: int) -> None:
+        self.cache.truncate(length)
+
+    def remove(self, spans: Iterable[tuple[int, int]]) -> None:
+        self.cache.remove(spans)
+
+    def shift(self, start: int, to: int) -> None:
+        self.cache.shift(start, to)
+
+    def keys(self, last: int) -> NDArray[np.float32]:
+        rows = self.cache.k[:, :, self.length - last : self.length]
+        return rows.to("cpu", torch.float32).numpy()
+
+    def _embed(self, ids: Part) -> Tensor:
+        return self.decoder.embed(torch.tensor(ids, dtype=torch.int64, device=self.cache.k.device))
+
+
+class TorchNetwork(Network):
+    """The torch modules of one checkpoint."""
+
+    runtime = "torch"
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        vision: VisionStage,
+        audio: Audio,
+        llm: Llm,
+        speech: SpeechDecoder,
+    ) -> None:
+        self.config = config
+        self.stages = {"vision": vision, "audio": audio, "llm": llm, "speech": speech}
+        self._vision, self._audio, self._llm, self._speech = vision, audio, llm, speech
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path | str,
+        *,
+        device: str = "cpu",
+        precision: str = "fp32",
+        packed: bool | None = None,
+        progress: Progress = lambda what, share: None,
+    ) -> TorchNetwork:
+        """Load all stages, one after the other.
+
+        Args:
+            device: "cpu", "cuda" or "cuda:N".
+            precision: "fp32", "bf16" or "fp16" of weights and caches.
+            packed: see the class; by default wherever it can be done.
+            progress: called often.
+
+        Raises:
+            CheckpointError: see `model.checkpoint.Checkpoint`.
+            ConfigError: no such device or precision.
+        """
+        where, dtype = _device(device), _dtype(precision)
+        checkpoint = Checkpoint(directory)
+        c = checkpoint.config
+        plans = {
+            "audio": (lambda: Audio(c.audio), "", ("apm.", "audio_projection_layer.")),
+            "vision": (lambda: VisionStage(c.vision, c.resampler), "", ("vpm.", "resampler.")),
+            "speech": (lambda: SpeechDecoder(c.speech), "tts.", ("tts.",)),
+            "llm": (lambda: Llm(c.llm), "llm.", ("llm.",)),
+        }
+        total = checkpoint.bytes_below(*(p for plan in plans.values() for p in plan[2]))
+        done = 0
+        stages: dict[str, torch.nn.Module] = {}
+        for name, (make, prefix, _) in plans.items():
+
+            def advance(count: int, name: str = name) -> None:
+                nonlocal done
+                done += count
+                progress(name, done / total)
+
+            stage = checkpoint.build(make, prefix, dtype, where, advance)
+            if packed if packed is not None else where.type == "cpu":
+                pack(stage)
+            stages[name] = stage
+        return cls(c, stages["vision"], stages["audio"], stages["llm"], stages["speech"])  # type: ignore[arg-type]
+
+    def look(self, slices: Sequence[Slice]) -> list[Tensor]:
+        return list(self._vision.look(slices).unbind())
+
+    def ears(self, overlap_s: int = 0) -> AudioStream:
+        return AudioStream(self._audio, overlap_s=overlap_s)
+
+    def voice(self, samples: Sound, *, reference_compat: bool = False) -> Tensor:
+        return embed_voice(self._audio, samples, reference_compat=reference_compat)
+
+    def sound(self, samples: Sound) -> Tensor:
+        return embed_sound(self._audio, samples)
+
+    def context(self, capacity: int) -> Context:
+        return TorchContext(self._llm, capacity)
+
+    def speech(self, capacity: int | None = None) -> Context:
+        return TorchContext(self._speech, capacity)
+
+    @torch.inference_mode()
+    def condition(
+        self, ids: Sequence[int], hidden: Sequence[Tensor], *, text_ended: bool, normalize: bool
+    ) -> Tensor:
+        weight = self._speech.emb_text.weight
+        states = torch.cat(list(hidden)) if hidden else weight.new_empty(0, self.config.llm.hidden)
+        return self._speech.condition(
+            torch.tensor(ids, dtype=torch.int64, device=weight.device),
+            states,
+            text_ended=text_ended,
+            normalize=normalize,
+        )
+
+
+def _device(name: str) -> torch.device:
+    with contextlib.suppress(RuntimeError):
+        device = torch.device(name)
+        if device.type == "cpu":
+            return device
+        if device.type == "cuda" and (device.index or 0) < torch.cuda.device_count():
+            return device
+    found = ["cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
+    raise ConfigError(f"device '{name}': this machine has {', '.join(found)}")
+
+
+def _dtype(precision: str) -> torch.dtype:
+    if precision not in DTYPES:
+        raise ConfigError(f"precision '{precision}': there are {', '.join(DTYPES)}")
+    return DTYPES[precision]
