@@ -8,7 +8,7 @@ bytes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -118,15 +118,32 @@ class ChatRequest:
     max_tokens: int = 0
 
 
+Progress = Callable[[str, float], None]
+"""Told what is being loaded ("vision") and how much of the whole is done, 0 to 1."""
+
+
+def no_progress(what: str, share: float) -> None: ...
+
+
 class Brain(ABC):
-    """A brain: open, units one after the other, close. Raises `BrainError` when it cannot."""
+    """A brain: open, units one after the other, close. Raises `BrainError` when it cannot.
+
+    progress: set before `open`, which may call it from its own thread as often as it likes.
+    trouble: why the brain decides, but not as it should; empty when all is well. name,
+    capabilities and trouble are read from any thread and may change with `open` and `unit`.
+    """
 
     name: str = "brain"
     capabilities: Capabilities = Capabilities()
+    progress: Progress = staticmethod(no_progress)
+    trouble: str = ""
 
     @abstractmethod
     def open(self, setup: SessionSetup) -> None:
-        """Begin a session; a second call begins a new one and forgets the last."""
+        """Begin a session; a second call begins a new one and forgets the last.
+
+        Only the first call may take long: what it loads stays loaded until `close`.
+        """
 
     @abstractmethod
     def unit(self, unit: Unit, around: Surroundings) -> UnitResult:

@@ -9,8 +9,6 @@ come from any thread; what goes out is handed to `publish` in order.
 from __future__ import annotations
 
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -22,9 +20,10 @@ from minicpmo_ros.brains.api import (
     Speech,
     Surroundings,
     UnitResult,
-    VoiceSpan,
 )
 from minicpmo_ros.brains.barge_in import BargeIn
+from minicpmo_ros.brains.brain_queue import BrainQueue, Decided, Loading
+from minicpmo_ros.brains.ears import Ears
 from minicpmo_ros.brains.publishing import AlertLog, decision_of
 from minicpmo_ros.brains.reflex import Synthesiser
 from minicpmo_ros.brains.says import Says, Spoken
@@ -42,7 +41,6 @@ from minicpmo_ros.messages import (
     SessionState,
     SpeechChunk,
     State,
-    VoiceActivity,
 )
 from minicpmo_ros.timeline.timeline import Timeline
 from minicpmo_ros.timeline.unit import Unit
@@ -67,35 +65,33 @@ class OmniSession:
         self.brain = brain
         self.config = config
         self.timeline = Timeline(config.timeline)
-        self.brain_ms: deque[float] = deque(maxlen=600)
-        self.brain_failures = 0
         self.units_skipped = 0
         self.interruptions = 0
         self._publish = publish
-        self._voice = voice
+        self._ears = Ears(voice)
         self._synthesiser = synthesiser
-        self._worker = worker or InlineWorker()
+        self._queue = BrainQueue(brain, worker or InlineWorker(), report)
         self._report = report
         self._lock = threading.RLock()
         self.barge_in = BargeIn(config.barge_in_ms) if config.barge_in_ms else None
         self._setup = config.setup
         self._turns = Turns()
         self._alerts = AlertLog()
-        self._spans: deque[VoiceSpan] = deque(maxlen=64)
         self._says = Says(self._turns)
         self._state = SessionState(0, State.IDLE)
         self._now_ns = 0
-        self._units = 0
         self._last_unit = 0
-        self._fault = ""
-        self._early = type(brain).picture is not Brain.picture
+        self._last = Decided(UnitResult(Action.LISTEN), brain.name)
         self._check_mode(self._setup.mode)
 
     # -- life -------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """Open the brain; raises BrainError."""
-        self.brain.open(self._setup)
+    def open(self, meanwhile: Callable[[], None] = lambda: None, every_s: float = 1.0) -> None:
+        """Open the brain on its worker and wait for it; raises BrainError.
+
+        meanwhile is called on this thread every every_s seconds until the brain is open.
+        """
+        self._queue.open(self._setup, meanwhile, every_s)
 
     def follow(self, epoch: int, turn: int) -> None:
         """Count on from an earlier session: what that one sent is older than all of this one."""
@@ -106,7 +102,7 @@ class OmniSession:
         with self._lock:
             self._now_ns = now_ns
             self.timeline.reset()
-            self._voice.reset()
+            self._ears.reset()
             self._say_state(State.LISTENING, now_ns, "started")
 
     def stop(self, now_ns: int) -> None:
@@ -116,9 +112,7 @@ class OmniSession:
             self._say_state(State.IDLE, now_ns, "stopped")
 
     def close(self, timeout_s: float = 10.0) -> None:
-        if not self._worker.close(timeout_s):
-            self._report("brain", f"the brain did not finish within {timeout_s:.0f} s")
-        self.brain.close()
+        self._queue.close(timeout_s)
 
     # -- input ------------------------------------------------------------------------------
 
@@ -128,9 +122,10 @@ class OmniSession:
             self._watch_clock(now_ns)
             units = self.timeline.add_audio(chunk, now_ns)
             try:
-                for event in self._voice.feed(chunk):
-                    self._note_voice(event)
-                self._stop_for_voice(chunk, now_ns)
+                for event in self._ears.feed(chunk):
+                    self._publish(event)
+                if self._ears.barge_in(self.barge_in, self._turns.sounding(chunk.end_ns)):
+                    self.interrupt("barge-in: somebody speaks", now_ns)
             finally:  # whatever ails the ears, a closed unit must be decided
                 self._close_units(units)
 
@@ -139,8 +134,7 @@ class OmniSession:
         with self._lock:
             self._watch_clock(now_ns)
             self._close_units(self.timeline.add_picture(picture, now_ns))
-            if self._early:
-                self._worker.submit(lambda: self._guard(lambda: self.brain.picture(picture)))
+            self._queue.picture(picture)
 
     def clock(self, now_ns: int) -> None:
         """Time goes on: closes units whose sound does not come."""
@@ -164,7 +158,7 @@ class OmniSession:
             heard = self._cut(now_ns)
             self.interruptions += 1
             self._say_state(self._rest_state(), now_ns, reason)
-            self._worker.submit(lambda: self._guard(lambda: self.brain.interrupt(heard)))
+            self._queue.ask(lambda: self.brain.interrupt(heard))
             return Interrupted(True, reason, self._turns.epoch, heard)
 
     def say(self, text: str, now_ns: int, interrupt: bool = False) -> int:
@@ -177,7 +171,7 @@ class OmniSession:
             number = self._says.reserve()
             job = partial(self._speak_text, text, number, self._turns.epoch)
             if self._says.ready(job):
-                self._worker.submit(job)
+                self._queue.beside(job)
             return number
 
     def spoken(self, turn: int) -> Spoken:
@@ -217,7 +211,7 @@ class OmniSession:
         """Answer a question on the brain's thread: `done` gets the pieces as they come."""
         if not self.brain.capabilities.chats:
             raise BrainError(f"the brain '{self.brain.name}' cannot chat")
-        self._worker.submit(lambda: self._guard(lambda: done(self.brain.chat(request))))
+        self._queue.ask(lambda: done(self.brain.chat(request)))
 
     @property
     def epoch(self) -> int:
@@ -225,8 +219,23 @@ class OmniSession:
 
     @property
     def backlog(self) -> int:
-        """Jobs that wait for the brain."""
-        return self._worker.waiting
+        """Units that wait for the brain, the one in work included."""
+        return self._queue.units
+
+    @property
+    def busy(self) -> bool:
+        """Something that was asked of the brain is not finished, be it a unit or else."""
+        return self._queue.busy
+
+    @property
+    def loading(self) -> Loading | None:
+        """How far the brain is while it is being opened."""
+        return self._queue.loading
+
+    @property
+    def brain_failures(self) -> int:
+        """How often the brain raised."""
+        return self._queue.failures
 
     @property
     def has_voice(self) -> bool:
@@ -236,7 +245,12 @@ class OmniSession:
     @property
     def fault(self) -> str:
         """Why the brain does not answer; empty when it does."""
-        return self._fault
+        return self._last.fault
+
+    @property
+    def trouble(self) -> str:
+        """Why the brain answers, but not as it should; empty when all is well."""
+        return self._last.trouble
 
     # -- inside -----------------------------------------------------------------------------
 
@@ -245,8 +259,8 @@ class OmniSession:
             # Time was set back: what was planned for the old time will never come.
             self._report("clock", f"time went back by {(self._now_ns - now_ns) / NS_PER_S:.1f} s")
             self._cut(now_ns)
-            self._voice.reset()
-            self._spans.clear()
+            self._ears.reset()
+            self._ears.forget()
             self._say_state(self._rest_state(), now_ns, "the clock went back")
         self._now_ns = now_ns
         if self._state.state is State.SPEAKING and not (
@@ -254,109 +268,73 @@ class OmniSession:
         ):
             self._say_state(self._rest_state(), now_ns, "the turn has been heard")
 
-    def _note_voice(self, event: VoiceActivity) -> None:
-        if event.speaking:
-            self._spans.append(VoiceSpan(event.stamp_ns, None))
-        elif self._spans and self._spans[-1].stop_ns is None:
-            self._spans[-1] = VoiceSpan(self._spans[-1].start_ns, event.stamp_ns)
-        self._publish(event)
-
-    def _stop_for_voice(self, chunk: AudioChunk, now_ns: int) -> None:
-        since = self._voice.speaking_since_ns
-        turn = self._turns.sounding(chunk.end_ns)
-        if self.barge_in is None or since is None or turn is None:
-            return
-        if self.barge_in.stops(since, self._voice.voiced_until_ns, turn.start_ns + turn.shift_ns):
-            self.interrupt("barge-in: somebody speaks", now_ns)
-
     def _close_units(self, units: list[Unit]) -> None:
         events = self.timeline.events
         while events:
             self._report(*events.popleft())
         for unit in units:
             around = Surroundings(
-                voice=self._voice_in(unit),
+                voice=self._ears.voice_in(unit),
                 robot_speaking=self._turns.sounding(unit.end_ns) is not None,
                 camera_lost_ms=self.timeline.camera_lost_ms(unit.end_ns),
                 mic_lost_ms=self.timeline.mic_lost_ms(unit.end_ns),
             )
             epoch = self._turns.epoch
-            if self._worker.waiting >= self.config.backlog:
+            waiting = self._queue.units
+            if waiting >= self.config.backlog:
                 self.units_skipped += 1
-                waiting = self._worker.waiting
                 reason = f"skipped: {waiting} units wait for the brain"
                 self._report("brain", f"unit {unit.index} {reason}")
-                self._settle_unit(unit, epoch, UnitResult(Action.LISTEN, reason=reason))
+                skipped = UnitResult(Action.LISTEN, reason=reason)
+                self._settle_unit(unit, epoch, replace(self._last, result=skipped, ms=0.0))
                 continue
-            self._worker.submit(partial(self._think, unit, around, epoch))
+            self._queue.unit(unit, around, partial(self._settle_unit, unit, epoch))
 
-    def _voice_in(self, unit: Unit) -> tuple[VoiceSpan, ...]:
-        return tuple(
-            span
-            for span in self._spans
-            if span.start_ns < unit.end_ns
-            and (span.stop_ns is None or span.stop_ns > unit.start_ns)
-        )
-
-    def _think(self, unit: Unit, around: Surroundings, epoch: int) -> None:
-        began = time.perf_counter()
-        try:
-            result = self.brain.unit(unit, around)
-            fault = ""
-        except Exception as error:  # a brain must never take the other streams down
-            fault = f"{type(error).__name__}: {error}"
-            result = UnitResult(Action.LISTEN, reason=f"brain failed: {fault}")
-        ms = (time.perf_counter() - began) * 1000.0
-        with self._lock:
-            self.brain_ms.append(ms)
-            if fault:
-                self.brain_failures += 1
-                self._report("brain", f"unit {unit.index}: {fault}")
-            self._fault = fault
-            self._settle_unit(unit, epoch, result, ms)
-        if not fault:
-            self._guard(self.brain.settle)
-
-    def _settle_unit(self, unit: Unit, epoch: int, result: UnitResult, ms: float = 0.0) -> None:
+    def _settle_unit(self, unit: Unit, epoch: int, made: Decided) -> None:
         """Publish what came of a unit; speech of an epoch that has passed is dropped."""
-        self._units += 1
-        self._last_unit = max(self._last_unit, unit.index)
-        valid = epoch == self._turns.epoch
-        speaks = valid and result.action is Action.SPEAK
-        if not valid and result.action is Action.SPEAK:
-            result = replace(result, reason=f"{result.reason} (not spoken: interrupted)")
-        chunks = self._emit(unit, result) if speaks else []
-        turn = chunks[0].turn if chunks else 0
-        timings = ms if self.config.timings else None
-        self._publish(
-            decision_of(unit, epoch, turn, result, self.brain.name, self._setup.mode, timings)
-        )
-        for alert in self._alerts.apply(unit, epoch, result.alerts):
-            self._publish(alert)
-        if chunks:
-            self._say_state(State.SPEAKING, unit.end_ns, result.reason)
-        elif self._state.state is not State.SPEAKING:
-            detail = self._fault or self._state.detail
-            self._say_state(self._rest_state(), unit.end_ns, detail)
-        for chunk in chunks:
-            self._publish(chunk)
+        with self._lock:
+            before, self._last = self._last, made
+            self._last_unit = max(self._last_unit, unit.index)
+            result = made.result
+            valid = epoch == self._turns.epoch
+            speaks = valid and result.action is Action.SPEAK
+            if not valid and result.action is Action.SPEAK:
+                result = replace(result, reason=f"{result.reason} (not spoken: interrupted)")
+            # Whoever decides now does not go on with a turn that another began, or failed in.
+            broken = bool(made.fault) or made.brain != before.brain
+            end = self._turns.end(unit.index) if broken else []
+            chunks = self._emit(unit, result) if speaks else []
+            turn = chunks[0].turn if chunks else 0
+            timings = made.ms if self.config.timings else None
+            self._publish(
+                decision_of(unit, epoch, turn, result, made.brain, self._setup.mode, timings)
+            )
+            for alert in self._alerts.apply(unit, epoch, result.alerts):
+                self._publish(alert)
+            if made.trouble and made.trouble != before.trouble:
+                self._report("brain", made.trouble)
+            if chunks:
+                self._say_state(State.SPEAKING, unit.end_ns, result.reason)
+            elif self._state.state is not State.SPEAKING:
+                self._say_state(self._rest_state(), unit.end_ns, self._detail(before))
+            for chunk in [*end, *chunks]:
+                self._publish(chunk)
+            if self._turns.open_turn is None:
+                for job in self._says.release():
+                    self._queue.beside(job)
+
+    def _detail(self, before: Decided) -> str:
+        """What to say of a state in which nobody speaks."""
+        if wrong := self._last.fault or self._last.trouble:
+            return wrong
+        was_wrong = before.fault or before.trouble
+        return f"the brain '{self._last.brain}' answers again" if was_wrong else self._state.detail
 
     def _emit(self, unit: Unit, result: UnitResult) -> list[SpeechChunk]:
-        """The unit's speech as chunks of the open turn, or of a new one."""
-        pieces = [piece for one in result.speech for piece in cut(one, self.config.chunk_s)]
-        turn = self._turns.open_turn
-        if turn is None:
-            if not pieces:
-                return []
-            start_ns = unit.end_ns + self.config.playback_delay_ms * NS_PER_MS
-            turn = self._turns.begin(self._turns.reserve(), start_ns, pieces[0].rate_hz)
-        last = len(pieces) - 1 if result.end_of_turn else None
-        chunks = [turn.chunk(piece, unit.index, i == last) for i, piece in enumerate(pieces)]
-        if result.end_of_turn:
-            turn.closed = True
-            for job in self._says.release():
-                self._worker.submit(job)
-        return chunks
+        start_ns = unit.end_ns + self.config.playback_delay_ms * NS_PER_MS
+        return self._turns.speak(
+            result.speech, unit.index, start_ns, result.end_of_turn, self.config.chunk_s
+        )
 
     def _speak_text(self, text: str, number: int, epoch: int) -> None:
         assert self._synthesiser is not None
@@ -386,9 +364,9 @@ class OmniSession:
             self._setup = setup
             self._cut(now_ns)
             self._alerts.forget()
-            self._spans.clear()
+            self._ears.forget()
             self._say_state(self._rest_state(), now_ns, "a new session begins")
-            self._worker.submit(lambda: self._guard(lambda: self.brain.open(setup)))
+            self._queue.reopen(setup)
         return f"a new session in mode {setup.mode}"
 
     def _check_mode(self, mode: str) -> None:
@@ -398,16 +376,8 @@ class OmniSession:
                 f"mode '{mode}': the brain '{self.brain.name}' can do {', '.join(modes)}"
             )
 
-    def _guard(self, job: Callable[[], None]) -> None:
-        try:
-            job()
-        except Exception as error:
-            with self._lock:
-                self.brain_failures += 1
-                self._report("brain", f"{type(error).__name__}: {error}")
-
     def _rest_state(self) -> State:
-        return State.FAULT if self._fault else State.LISTENING
+        return State.FAULT if self._last.fault else State.LISTENING
 
     def _say_state(self, state: State, at_ns: int, detail: str) -> None:
         new = SessionState(
@@ -420,13 +390,7 @@ class OmniSession:
             self.brain.name,
             detail,
         )
-        old = self._state
-        if (new.state, new.epoch, new.turn, new.mode, new.detail) != (
-            old.state,
-            old.epoch,
-            old.turn,
-            old.mode,
-            old.detail,
-        ):
+        # The same state at another time, or after another unit, is no news.
+        if replace(new, stamp_ns=self._state.stamp_ns, unit=self._state.unit) != self._state:
             self._state = new
             self._publish(new)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from minicpmo_ros.brains.api import Speech
 from minicpmo_ros.messages import (
+    EMPTY_SAMPLES,
     NS_PER_S,
     Playback,
     PlaybackEvent,
@@ -161,6 +162,26 @@ class Turns:
         while len(self._turns) > self.KEPT:
             del self._turns[next(iter(self._turns))]
         return turn
+
+    def speak(
+        self, speech: Iterable[Speech], unit: int, start_ns: int, ends: bool, longest_s: float
+    ) -> list[SpeechChunk]:
+        """Chunks of at most longest_s seconds for the open turn, or a new one that starts at
+        start_ns. ends: with this the turn is over; nothing but that makes no new turn.
+        """
+        pieces = [piece for one in speech for piece in cut(one, longest_s)]
+        if not pieces:
+            return self.end(unit) if ends else []
+        turn = self.open_turn or self.begin(self.reserve(), start_ns, pieces[0].rate_hz)
+        last = len(pieces) - 1 if ends else None
+        return [turn.chunk(piece, unit, i == last) for i, piece in enumerate(pieces)]
+
+    def end(self, unit: int) -> list[SpeechChunk]:
+        """No more speech comes for the open turn: an empty last chunk, which tells the speaker."""
+        turn = self.open_turn
+        if turn is None:
+            return []
+        return [turn.chunk(Speech(EMPTY_SAMPLES, rate_hz=turn.rate_hz), unit, True)]
 
     def sounding(self, at_ns: int) -> Turn | None:
         """The turn that sounds at a time, or the next one that will."""

@@ -205,7 +205,7 @@ class RosStage:
 
     def _quiet(self) -> bool:
         session = self._omni.session
-        if session is not None and session.backlog:
+        if session is not None and session.busy:
             return False
         omni, speaker = self._omni.traffic, self._speaker.traffic
         to_omni = all(

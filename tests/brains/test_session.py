@@ -38,6 +38,7 @@ from minicpmo_ros.messages import (
     VoiceActivity,
     WordMark,
 )
+from tests.brains.held import HeldWorker
 
 T0 = 1_700_000_000 * NS_PER_S
 LISTEN = UnitResult(Action.LISTEN, reason="nothing")
@@ -125,12 +126,14 @@ class Stage:
         self.brain = brain or Script(*results)
         self.out: list = []
         self.problems: list[tuple[str, str]] = []
+        self.worker = HeldWorker()
         self.session = OmniSession(
             self.brain,
             SessionConfig(**config),
             self.out.append,
             LoudIsVoice(),
             synthesiser,
+            self.worker,
             report=lambda kind, text: self.problems.append((kind, text)),
         )
         self.now = T0
@@ -229,25 +232,13 @@ def test_barge_in_can_be_turned_off():
 
 
 def test_what_the_brain_decided_before_an_interruption_is_not_spoken():
-    held: list = []
-
-    class Later:
-        waiting = 0
-
-        def submit(self, job):
-            held.append(job)
-
-        def close(self, timeout_s=0.0):
-            return True
-
     stage = Stage(talk(3.0), talk(2.0))
-    stage.session._worker = Later()
+    stage.worker.held = True
     stage.hear(1.0)
-    held.pop(0)()
+    stage.worker.run(1)
     stage.hear(1.0)
     assert stage.session.interrupt("test", stage.now).success
-    for job in held:
-        job()
+    stage.worker.run(2)
     assert {c.epoch for c in stage.of(SpeechChunk)} == {0}
     assert {c.turn for c in stage.of(SpeechChunk)} == {1}
     late = stage.of(Decision)[-1]
@@ -399,19 +390,60 @@ def test_units_go_on_without_a_microphone():
 
 
 def test_a_slow_brain_skips_units_instead_of_falling_behind():
-    class Stuck:
-        waiting = 3
-
-        def submit(self, job): ...
-
-        def close(self, timeout_s=0.0):
-            return True
-
     stage = Stage(backlog=3)
-    stage.session._worker = Stuck()
-    stage.hear(2.0)
-    assert ["skipped" in d.reason for d in stage.of(Decision)] == [True, True]
+    stage.worker.held = True
+    stage.hear(5.0)
+    assert stage.session.backlog == 3
+    assert [(d.unit, "skipped" in d.reason) for d in stage.of(Decision)] == [(3, True), (4, True)]
     assert stage.session.units_skipped == 2
+    stage.worker.run(3)
+    assert stage.session.backlog == 0
+    stage.hear(1.0)
+    assert stage.session.units_skipped == 2
+
+
+def test_only_units_count_for_the_skipping_of_units():
+    stage = Stage(synthesiser=Parrot(), backlog=1)
+    stage.worker.held = True
+    for _ in range(5):
+        stage.session.say("hello", stage.now)
+        stage.session.reset(stage.now)
+    assert stage.session.busy
+    stage.hear(1.0)
+    assert stage.session.units_skipped == 0
+
+
+def test_a_turn_that_its_brain_failed_in_is_over_and_others_may_speak():
+    stage = Stage(talk(1.0, "a b", end=False), RuntimeError("boom"), LISTEN, synthesiser=Parrot())
+    stage.hear(1.0)
+    said = stage.session.say("later", stage.now)
+    stage.hear(1.0)
+    chunks = stage.of(SpeechChunk)
+    assert [(c.turn, len(c.data), c.last) for c in chunks] == [
+        (1, 24_000, False),
+        (1, 0, True),
+        (said, 24_000, True),
+    ]
+
+
+def test_a_turn_that_ends_without_more_speech_is_told_to_the_speaker():
+    end = UnitResult(Action.SPEAK, end_of_turn=True)
+    stage = Stage(end, talk(1.0, "a b", end=False), end)
+    stage.hear(3.0)
+    assert [(c.turn, len(c.data), c.last) for c in stage.of(SpeechChunk)] == [
+        (1, 24_000, False),
+        (1, 0, True),
+    ]
+
+
+def test_the_state_says_when_a_brain_that_failed_answers_again():
+    stage = Stage(RuntimeError("boom"), LISTEN)
+    stage.hear(3.0)
+    states = [(s.state, s.detail) for s in stage.of(SessionState)]
+    assert states[1:] == [
+        (State.FAULT, "RuntimeError: boom"),
+        (State.LISTENING, "the brain 'script' answers again"),
+    ]
 
 
 def test_pictures_are_named_in_the_decision():

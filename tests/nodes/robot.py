@@ -186,7 +186,7 @@ class Robot:
 
         self.until(told, "the nodes to have the time")
         sessions = [node.session for node in self.nodes if getattr(node, "session", None)]
-        self.until(lambda: not any(s.backlog for s in sessions), "the brain to have thought")
+        self.until(lambda: not any(s.busy for s in sessions), "the brain to have thought")
 
     # -- topics, services, actions ----------------------------------------------------------
 
