@@ -145,6 +145,21 @@ def bench_ros(
 
 
 @app.command()
+def parity(
+    checkpoint: Annotated[Path, typer.Option(help="Directory in the published layout.")],
+    golden: Annotated[Path, typer.Option(help="PREFIX of PREFIX.npz and PREFIX.json.")],
+) -> None:
+    """Hold the network and the conversation against what the reference computed."""
+    from minicpmo_ros.model.cli import need_torch
+
+    need_torch()
+    from minicpmo_ros.parity.run import run_parity
+
+    if not run_parity(checkpoint, golden):
+        raise typer.Exit(1)
+
+
+@app.command()
 def params(
     yaml: Annotated[bool, typer.Option("--yaml", help="As config/omni.yaml.")] = False,
 ) -> None:

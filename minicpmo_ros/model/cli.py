@@ -32,7 +32,7 @@ def fetch(
     """Download the published checkpoint (about 20 GB), or the rest of it."""
     from minicpmo_ros.model import hub
 
-    _torch()  # before 20 GB and not after
+    need_torch()  # before 20 GB and not after
     hub.fetch(directory, repository, revision, say=typer.echo)
     _open(directory)
     typer.echo(f"{directory} is whole")
@@ -76,7 +76,7 @@ def tiny(
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
     """Write a random checkpoint in the published layout, with a tokenizer of its own."""
-    torch = _torch()
+    torch = need_torch()
     from minicpmo_ros.model.tiny import write_checkpoint
 
     kinds = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
@@ -90,7 +90,7 @@ def tiny(
 
 def _open(directory: Path) -> Checkpoint:
     """The checkpoint with its tokenizer, both held against its config."""
-    _torch()
+    need_torch()
     from minicpmo_ros.model.checkpoint import Checkpoint
     from minicpmo_ros.model.tokenizer import Tokenizer
 
@@ -99,7 +99,8 @@ def _open(directory: Path) -> Checkpoint:
     return opened
 
 
-def _torch() -> ModuleType:
+def need_torch() -> ModuleType:
+    """Torch and what reads checkpoints; raises CheckpointError where the extra is missing."""
     try:
         import safetensors
         import tokenizers

@@ -1,0 +1,57 @@
+"""Whether a golden pair can be of a checkpoint at all, before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from minicpmo_ros.errors import InputError
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.parity.golden import Golden
+from minicpmo_ros.parity.logits import STRIDE
+
+
+def check_fits(golden: Golden, config: ModelConfig) -> None:
+    """Hold widths and ids of a pair against the sizes of a checkpoint.
+
+    Raises:
+        InputError: the pair was made with a checkpoint of other sizes or another vocabulary.
+    """
+    llm, vocab = config.llm, config.llm.vocab
+    if (highest := max(_ids(golden), default=-1)) >= vocab:
+        raise InputError(
+            f"{golden.prefix} was made with another vocabulary: it has the id {highest}, and the"
+            f" checkpoint has {vocab} tokens"
+        )
+    widths = {
+        r"vision\..*(?<!\.pixels_head)(?<!\.pixels_mean_std)": ("embeddings", llm.hidden),
+        r"audio_stream\.emb|audio_ref\..*": ("embeddings", llm.hidden),
+        r"llm\.hidden|tts\.hidden": ("hidden states", llm.hidden),
+        r"tts\.condition": ("conditions of speech", config.speech.hidden),
+        r"duplex_.*\.K_last8": ("keys", llm.head_dim),
+        r".*\.every_997th": (
+            f"{STRIDE}ths of logits",
+            math.ceil(vocab / STRIDE),
+        ),
+    }
+    for pattern, (what, width) in widths.items():
+        for found in golden.names(pattern):
+            shape = golden.arrays[found[0]].shape
+            if not shape or shape[-1] != width:
+                raise InputError(
+                    f"{golden.prefix} was made with another checkpoint: its {what} ({found[0]},"
+                    f" {list(shape)}) are not {width} wide, as those of this one are"
+                )
+
+
+def _ids(golden: Golden) -> Iterator[int]:
+    """All ids of the JSON that the language model reads or writes."""
+    yield from golden.prompt_prefix or ()
+    yield from golden.prompt_suffix or ()
+    yield from golden.greedy or ()
+    for dialogue in golden.dialogues:
+        yield from dialogue.total_ids
+        yield from dialogue.previous_ids
+        yield from dialogue.bias
+        for unit in dialogue.script or ():
+            yield from (token for token in unit or () if isinstance(token, int))
