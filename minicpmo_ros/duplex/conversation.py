@@ -24,7 +24,7 @@ from minicpmo_ros.duplex.config import DuplexConfig
 from minicpmo_ros.duplex.mouth import Mouth, Utterance
 from minicpmo_ros.duplex.pictures import Gaze, Shown
 from minicpmo_ros.duplex.reading import OpenUnit
-from minicpmo_ros.duplex.sampler import TokenSampler
+from minicpmo_ros.duplex.sampler import TokenSampler, finite_top
 from minicpmo_ros.duplex.timing import Stages
 from minicpmo_ros.duplex.vocoding import Vocoder
 from minicpmo_ros.duplex.window import Window
@@ -229,9 +229,7 @@ class Conversation:
             return self._unit.read(shown, heard)
 
     def _chances(self, logits: Logits) -> tuple[float, float]:
-        top = logits.max()
-        if not np.isfinite(top):
-            raise NumericsError("the language model gave NaN or no finite logit; the unit is lost")
+        top = finite_top(logits)
         likely = np.exp(logits[[self._control.listen, self._control.speak]] - top)
         total = np.exp(logits - top).sum(dtype=np.float64)
         return float(likely[0] / total), float(likely[1] / total)

@@ -37,7 +37,8 @@ class Gaze:
         self._seen: dict[int, list[Rows]] = {}
 
     def look(self, shown: Sequence[Shown]) -> None:
-        """Encode those that were not encoded yet, all in one batch.
+        """Encode those that were not encoded yet, one after the other: in a batch, how many there
+        are would show in the last digits.
 
         Raises:
             InputError: there are too many, or one is no picture; none of them has been encoded.
@@ -47,14 +48,14 @@ class Gaze:
                 f"a unit has {len(shown)} pictures; at most {self._max_pictures} are taken"
                 " (max_pictures)"
             )
-        fresh = list({one.key: one for one in shown if one.key not in self._seen}.values())
         config = self._network.config.slices
-        cut = [slices(one.pixels, one.max_slices or self._max_slices, config) for one in fresh]
-        embeds = self._network.look([piece for pieces in cut for piece in pieces]) if cut else []
-        start = 0
-        for one, pieces in zip(fresh, cut, strict=True):
-            self._seen[one.key] = embeds[start : start + len(pieces)]
-            start += len(pieces)
+        cut = {
+            one.key: slices(one.pixels, one.max_slices or self._max_slices, config)
+            for one in shown
+            if one.key not in self._seen
+        }
+        for key, pieces in cut.items():
+            self._seen[key] = self._network.look(pieces)
 
     def parts(self, key: int) -> list[Part]:
         """A picture as a duplex unit has it: the whole, then its slices, each between its signs."""

@@ -47,7 +47,9 @@ class OpenUnit:
     def read(self, shown: Sequence[Shown], sound: Sequence[Part] = ()) -> Rows:
         """Read the unit so far, but what of it was read already: hidden states of what came last.
 
-        Pictures that were read and are not shown are forgotten.
+        Pictures that were read and are not shown are forgotten. Each picture is a pass of its own,
+        and so is the sound behind one: sums are rounded alike, whether or not it came early, and a
+        conversation replayed gives the same bytes.
         """
         same = 0
         for (key, _), one in zip(self._read, shown, strict=False):
@@ -57,16 +59,15 @@ class OpenUnit:
         if self._hidden is not None and same == len(self._read) == len(shown) and not sound:
             return self._hidden
         del self._read[same:]
-        rows = self._read[-1][1] if self._read else self._start
-        self.context.truncate(rows)
-        parts: list[Part] = [] if self._read else [[self._unit_id]]
-        rows += len(parts)
+        self.context.truncate(self._read[-1][1] if self._read else self._start)
+        opening: list[Part] = [] if self._read else [[self._unit_id]]
         for one in shown[same:]:
-            picture = self._gaze.parts(one.key)
-            rows += sum(map(len, picture))
-            parts += picture
-            self._read.append((one.key, rows))
-        self._hidden = self.context.read(*parts, *sound)
+            self._hidden = self.context.read(*opening, *self._gaze.parts(one.key))
+            self._read.append((one.key, self.context.length))
+            opening = []
+        if sound or opening:
+            self._hidden = self.context.read(*opening, *sound)
+        assert self._hidden is not None
         return self._hidden
 
     def close(self, said: tuple[int, ...]) -> None:

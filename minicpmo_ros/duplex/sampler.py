@@ -70,7 +70,7 @@ class TokenSampler:
         if self._stops(logits):
             return control.chunk_eos
         logits[self._forbidden] = -np.inf
-        self._penalise(logits)
+        penalise(logits, self._drawn, config.repetition, whatever_sign=self._compat)
         end = logits[control.turn_eos]
         logits[control.turn_eos] = (
             end / config.length_penalty if end > 0 else end * config.length_penalty
@@ -88,26 +88,67 @@ class TokenSampler:
 
     def _stops(self, logits: Logits) -> bool:
         """Rule 1, as one draw between this token and all others."""
-        top = logits.max()
-        if not np.isfinite(top):
-            raise NumericsError("the language model gave NaN or no finite logit")
+        top = finite_top(logits)
         if self.config.greedy:
             return int(logits.argmax()) == self.control.chunk_eos
         total = np.exp(logits - top).sum(dtype=np.float64)
         return bool(self._rng.random() * total < np.exp(logits[self.control.chunk_eos] - top))
 
-    def _penalise(self, logits: Logits) -> None:
-        factor = np.float32(self.config.repetition)
-        if factor == 1 or not self._drawn:
-            return
-        lately = np.array(sorted(set(self._drawn)), dtype=np.int64)
-        found = logits[lately]
-        divides = np.ones_like(found, dtype=bool) if self._compat else found > 0
-        logits[lately] = np.where(divides, found / factor, found * factor)
-
     def _draw(self, logits: Logits) -> int:
         ids, chances = shortlist(logits, self.config)
         return int(ids[draw(chances, self._rng)])
+
+
+class ReplySampler:
+    """Draws the tokens of a reply in turn-based modes: as rules 2, 3 and 6.
+
+    Args:
+        forbidden: ids that are never drawn.
+    """
+
+    def __init__(
+        self, forbidden: Iterable[int], config: SamplerConfig, rng: np.random.Generator
+    ) -> None:
+        self.config = config
+        self._rng = rng
+        self._forbidden = np.array(sorted(forbidden), dtype=np.int64)
+        self._drawn: deque[int] = deque(maxlen=config.repetition_window)
+
+    def __call__(self, logits: Logits) -> int:
+        """One token of float32 [vocab], which is changed; raises NumericsError."""
+        finite_top(logits)
+        logits[self._forbidden] = -np.inf
+        penalise(logits, self._drawn, self.config.repetition)
+        if self.config.greedy:
+            token = int(logits.argmax())
+        else:
+            ids, chances = shortlist(logits, self.config)
+            token = int(ids[draw(chances, self._rng)])
+        self._drawn.append(token)
+        return token
+
+
+def finite_top(logits: Logits) -> np.float32:
+    """The largest logit; raises NumericsError if there is none, or a NaN."""
+    top = logits.max()
+    if not np.isfinite(top):
+        raise NumericsError("the language model gave NaN or no finite logit")
+    return top
+
+
+def penalise(
+    logits: Logits, drawn: Iterable[int], repetition: float, whatever_sign: bool = False
+) -> None:
+    """Make tokens that were drawn less likely, in place: divide what is above zero, multiply what
+    is below (Keskar et al. 2019).
+
+    whatever_sign: divide both, as the reference does.
+    """
+    lately = np.array(sorted(set(drawn)), dtype=np.int64)
+    if repetition != 1 and len(lately):
+        factor, found = np.float32(repetition), logits[lately]
+        divides = np.ones_like(found, dtype=bool) if whatever_sign else found > 0
+        logits[lately] = np.where(divides, found / factor, found * factor)
 
 
 def shortlist(
