@@ -49,9 +49,9 @@ def _ids(golden: Golden) -> Iterator[int]:
     yield from golden.prompt_prefix or ()
     yield from golden.prompt_suffix or ()
     yield from golden.greedy or ()
-    for dialogue in golden.dialogues:
-        yield from dialogue.total_ids
-        yield from dialogue.previous_ids
-        yield from dialogue.bias
-        for unit in dialogue.script or ():
+    for session in golden.sessions:
+        yield from session.total_ids
+        yield from session.previous_ids
+        yield from session.bias
+        for unit in session.script or ():
             yield from (token for token in unit or () if isinstance(token, int))

@@ -12,9 +12,9 @@ from rich.text import Text
 from minicpmo_ros.model.checkpoint import Checkpoint
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.parity.compare import Row, same
-from minicpmo_ros.parity.dialogue import check_dialogue
 from minicpmo_ros.parity.fits import check_fits
 from minicpmo_ros.parity.golden import Golden, read_golden
+from minicpmo_ros.parity.session import check_session
 from minicpmo_ros.parity.stages import Tick, check_stages, stages_work
 from minicpmo_ros.replay.progress import progress_bar
 from minicpmo_ros.runtime.torch_runtime import TorchNetwork
@@ -36,7 +36,7 @@ def run_parity(checkpoint: Path, prefix: Path) -> bool:
     tokenizer = Tokenizer(checkpoint, config.llm.vocab)
     with progress_bar("loading", 1.0) as show:
         network = TorchNetwork.load(checkpoint, progress=lambda what, share: show(share))
-    total = stages_work(golden) + sum(dialogue.units for dialogue in golden.dialogues)
+    total = stages_work(golden) + sum(session.units for session in golden.sessions)
     with progress_bar("comparing", float(total)) as show:
         done = 0
 
@@ -54,8 +54,8 @@ def compare(
 ) -> Iterator[Row]:
     """A row for each entry of the pair: tokens, stages, conversations."""
     yield from check_stages(golden, network, tokenizer, tick)
-    for dialogue in golden.dialogues:
-        yield from check_dialogue(golden, dialogue, network, tokenizer, tick)
+    for session in golden.sessions:
+        yield from check_session(golden, session, network, tokenizer, tick)
     if golden.token_bytes:
         yield check_token_bytes(golden, tokenizer)
 

@@ -22,7 +22,8 @@ from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.model.vision import VisionStage
 from minicpmo_ros.parity.compare import Row, close, same
 from minicpmo_ros.parity.draws import GREEDY, ReferenceNetwork
-from minicpmo_ros.parity.golden import AudioStreamEntry, Golden, Picture, SpeechEntry
+from minicpmo_ros.parity.entries import AudioStreamEntry, Picture, SpeechEntry
+from minicpmo_ros.parity.golden import Golden
 from minicpmo_ros.parity.inputs import picture, seconds_of, wave
 from minicpmo_ros.parity.logits import compare_logits
 from minicpmo_ros.runtime.torch_runtime import TorchNetwork

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from minicpmo_ros.model.prompts import duplex_prompt
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.parity.compare import Row, close, same
 from minicpmo_ros.parity.draws import GREEDY, ReferenceNetwork
-from minicpmo_ros.parity.golden import Dialogue, Golden
+from minicpmo_ros.parity.entries import Session
+from minicpmo_ros.parity.golden import Golden
 from minicpmo_ros.parity.inputs import picture, seconds_of, wave
 from minicpmo_ros.parity.logits import compare_logits
+from minicpmo_ros.parity.stages import Tick
 from minicpmo_ros.runtime.api import Logits
 from minicpmo_ros.runtime.torch_runtime import TorchNetwork
 
@@ -67,60 +70,97 @@ class Script:
         return self.left.pop(0)
 
 
-def check_dialogue(
-    golden: Golden,
-    dialogue: Dialogue,
-    plain: TorchNetwork,
-    tokenizer: Tokenizer,
-    tick: Callable[[], None],
+@dataclass(frozen=True, eq=False)
+class Played:
+    """What came out of a session: as the fields of `Session` that say so, and the logits that each
+    unit was decided on, [units, vocab], and all keys at its end, [layers, kv_heads, rows,
+    head_dim]."""
+
+    prompt_length: int
+    rows: list[dict[str, Any]]
+    total_ids: list[int]
+    previous_ids: list[int]
+    decisions: NDArray[np.float32]
+    keys: NDArray[np.float32]
+
+
+def check_session(
+    golden: Golden, session: Session, plain: TorchNetwork, tokenizer: Tokenizer, tick: Tick
 ) -> Iterator[Row]:
     """A row for what the prompt took, for each field of all units, and for the arrays.
 
     Args:
-        plain: the network, without the bias that the dialogue asks for.
+        plain: the network, without the bias that the session asks for.
         tick: called after each unit.
 
     Raises:
         InputError: the pair lacks an array, or names an option that is not known here.
     """
-    name = dialogue.name
-    network = ReferenceNetwork(plain, dialogue.speech_temperature, dialogue.bias)
-    script = Script(tokenizer) if dialogue.script else None
+    name = session.name
+    if unknown := sorted(session.options.keys() - OPTIONS.keys()):
+        raise InputError(
+            f"{golden.prefix}.json: {name} has the options {', '.join(unknown)}; known are"
+            f" {', '.join(OPTIONS)}"
+        )
+    prefix, suffix = duplex_prompt().ids(tokenizer)
+    prompt = golden.prompt_prefix or prefix, golden.prompt_suffix or suffix
+    played = play(session, prompt, plain, tokenizer, tick)
+    yield same(f"{name} prompt_cache_len", played.prompt_length, session.prompt_length)
+    for key in dict.fromkeys(key for row in session.rows for key in row):
+        expected = {f"unit {unit}": row[key] for unit, row in enumerate(session.rows)}
+        found = {f"unit {unit}": row[key] for unit, row in enumerate(played.rows) if key in row}
+        yield same(f"{name} {key}", found, expected)
+    yield same(f"{name} total_ids", played.total_ids, session.total_ids)
+    yield same(f"{name} previous_ids", played.previous_ids, session.previous_ids)
+    yield from compare_logits(golden, f"{name}.unit_logits", played.decisions)
+    keys = golden.array(f"{name}.K_last8")
+    yield close(f"{name}.K_last8", played.keys[:, :, -keys.shape[-2] :], keys)
+
+
+def play(
+    session: Session,
+    prompt: tuple[Sequence[int], Sequence[int]],
+    plain: TorchNetwork,
+    tokenizer: Tokenizer,
+    tick: Tick,
+) -> Played:
+    """The session with our network, by the golden script if there is one.
+
+    Args:
+        prompt: ids before and after the reference voice.
+    """
+    network = ReferenceNetwork(plain, session.speech_temperature, session.bias)
+    script = None if session.script is None else Script(tokenizer)
     recorder = Recorder()
     conversation = Conversation(
-        network, tokenizer, _config(golden, dialogue), vocoder=recorder, sampler=script
+        network, tokenizer, _config(session), vocoder=recorder, sampler=script
     )
-    prefix, suffix = duplex_prompt().ids(tokenizer)
-    conversation.open(
-        golden.prompt_prefix or prefix, golden.prompt_suffix or suffix, wave(*dialogue.voice)
-    )
+    conversation.open(*prompt, wave(*session.voice))
     prompt_length = conversation.context.length
-    codes = golden_codes(dialogue.rows)
-    sound = seconds_of(wave(dialogue.units, dialogue.wave_seed))
+    codes = golden_codes(session.rows)
+    sound = seconds_of(wave(session.units, session.wave_seed))
     rows: list[dict[str, Any]] = []
     fed: list[int] = []
-    for unit in range(dialogue.units):
+    for unit, second in enumerate(sound):
         recorder.given.clear()
         network.words.begin_unit()
-        if script is not None and dialogue.script is not None:
-            script.begin(dialogue.script[unit])
-        if dialogue.speaks:
+        if session.script is not None and script is not None:
+            script.begin(session.script[unit])
+        if session.speaks:
             network.codes.expect([*codes[unit], network.config.speech.eos])
-        outcome = conversation.hear(sound[unit], _shown(dialogue, unit))
+        outcome = conversation.hear(second, _shown(session, unit))
         conversation.settle()
         fed += [*outcome.fed, tokenizer.control.unit_end]
         rows.append(_row(outcome, conversation, recorder, script))
         tick()
-    yield same(f"{name} prompt_cache_len", prompt_length, dialogue.prompt_length)
-    for key in dict.fromkeys(key for row in dialogue.rows for key in row):
-        expected = {f"unit {unit}": row[key] for unit, row in enumerate(dialogue.rows)}
-        found = {f"unit {unit}": row[key] for unit, row in enumerate(rows) if key in row}
-        yield same(f"{name} {key}", found, expected)
-    yield same(f"{name} total_ids", fed, dialogue.total_ids)
-    yield same(f"{name} previous_ids", conversation.window.previous, dialogue.previous_ids)
-    yield from compare_logits(golden, f"{name}.unit_logits", np.stack(network.words.decisions))
-    keys = golden.array(f"{name}.K_last8")
-    yield close(f"{name}.K_last8", conversation.context.keys(keys.shape[-2]), keys)
+    return Played(
+        prompt_length,
+        rows,
+        fed,
+        list(conversation.window.previous),
+        np.stack(network.words.decisions),
+        conversation.context.keys(conversation.context.length),
+    )
 
 
 def golden_codes(rows: Sequence[dict[str, Any]]) -> list[list[int]]:
@@ -146,30 +186,25 @@ def golden_codes(rows: Sequence[dict[str, Any]]) -> list[list[int]]:
     return found
 
 
-def _config(golden: Golden, dialogue: Dialogue) -> DuplexConfig:
-    if unknown := sorted(dialogue.options.keys() - OPTIONS.keys()):
-        raise InputError(
-            f"{golden.prefix}.json: {dialogue.name} has the options {', '.join(unknown)}; known"
-            f" are {', '.join(OPTIONS)}"
-        )
-    options = {OPTIONS[name]: value for name, value in dialogue.options.items()}
-    rows = max((int(row["cache"]) for row in dialogue.rows), default=0)
+def _config(session: Session) -> DuplexConfig:
+    options = {OPTIONS[name]: value for name, value in session.options.items()}
+    rows = max((int(row.get("cache", 0)) for row in session.rows), default=0)
     return DuplexConfig(
-        sampler=SamplerConfig(greedy=True, length_penalty=dialogue.length_penalty),
-        window=WindowConfig(dialogue.window, **options),
+        sampler=SamplerConfig(greedy=True, length_penalty=session.length_penalty),
+        window=WindowConfig(session.window, **options),
         # Units are read before a window slides: more than is left after any of them.
         kv_capacity=max(8192, 2 * rows),
-        forced_listens=dialogue.forced_listens,
-        speaks=dialogue.speaks,
+        forced_listens=session.forced_listens,
+        speaks=session.speaks,
         speech_temperature=GREEDY,
         reference_compat=True,
     )
 
 
-def _shown(dialogue: Dialogue, unit: int) -> list[Shown]:
-    if dialogue.pictures is None:
+def _shown(session: Session, unit: int) -> list[Shown]:
+    if session.pictures is None:
         return []
-    width, height, seed = dialogue.pictures
+    width, height, seed = session.pictures
     return [Shown(unit, picture(width, height, seed + unit))]
 
 
