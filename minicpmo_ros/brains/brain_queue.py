@@ -37,7 +37,9 @@ class Loading:
     percent: int = 0
 
     def __str__(self) -> str:
-        return f"loading {self.brain}" + (f": {self.what} {self.percent} %" if self.what else "")
+        if not self.what:
+            return f"loading {self.brain}"
+        return f"loading {self.brain}: {self.what} {self.percent} %"
 
 
 @dataclass(eq=False)

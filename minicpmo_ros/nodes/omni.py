@@ -49,6 +49,7 @@ class OmniNode(StackNode):
         self._listening: list[Any] = []
         self._stop_clock: Ticker | None = None
         self._diagnosis = OmniDiagnostics()
+        self._told_percent = 0
         # Epoch and turn to count on from: within a process both only grow.
         self._counted = (0, 0)
 
@@ -61,7 +62,8 @@ class OmniNode(StackNode):
         self._worker = ThreadWorker("brain", lambda error: self.troubles.add("brain", repr(error)))
         self.session = build_session(settings, self._out, self._worker, self.troubles.add)
         self.session.follow(*self._counted)
-        self.session.open()
+        self._told_percent = 0
+        self.session.open(self._while_opening, 1.0 / self.value("diagnostics_hz"))
         for topic in OUTPUTS.values():
             self.advertise(topic)
         self._requests = Requests(self, self.session)
@@ -71,6 +73,14 @@ class OmniNode(StackNode):
             self.create_service(SetPrompt, "set_prompt", self._on_set_prompt),
             self.create_service(Trigger, "reset", self._on_reset),
         ]
+
+    def _while_opening(self) -> None:
+        """No timer is called while the node is being configured, however long that takes."""
+        self.guarded("diagnostics", self.diagnose)
+        loading = self.session.loading if self.session is not None else None
+        if loading is not None and loading.percent // 10 > self._told_percent // 10:
+            self._told_percent = loading.percent
+            self.get_logger().info(str(loading))
 
     def activate(self) -> None:
         assert self.session is not None
@@ -188,8 +198,11 @@ class OmniNode(StackNode):
     # -- diagnostics ------------------------------------------------------------------------
 
     def statuses(self) -> list[Status]:
-        if self.session is None or not self.active:
+        if self.session is None:
             return []
+        if not self.active:
+            loading = self.session.loading
+            return [] if loading is None else [Status("brain", message=str(loading))]
         speakers = self.readers(topics.SPEECH)
         return self._diagnosis.statuses(self.session, self.now_ns(), speakers)
 

@@ -87,9 +87,12 @@ class OmniDiagnostics:
         }
         if session.fault:
             return Status("brain", ERROR, session.fault, values)
+        wrong = [session.trouble] if session.trouble else []
         if session.backlog >= session.config.backlog:
-            return Status("brain", WARN, f"{session.backlog} jobs wait for the brain", values)
-        return Status("brain", OK, "ok", values)
+            wrong.append(f"{session.backlog} units wait for the brain")
+        loading = session.loading
+        said = [*wrong, str(loading)] if loading is not None else wrong
+        return Status("brain", WARN if wrong else OK, "; ".join(said) or "ok", values)
 
 
 def _voice_status(session: OmniSession, speakers: int) -> Status:

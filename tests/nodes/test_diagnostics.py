@@ -145,7 +145,7 @@ def test_a_brain_that_does_not_keep_up_is_a_warning_and_units_are_skipped(simula
         simulation.until(lambda: omni.now_ns() == simulation.now_ns, "the time")
     simulation.nodes = wait
     status = simulation.diagnosis("/omni: brain", lambda s: level(s) == WARN)
-    assert status.message == "2 jobs wait for the brain"
+    assert status.message == "2 units wait for the brain"
     assert number(status, "units skipped") >= 1
     assert omni.troubles.counts()["brain"] >= 1
     go_on.set()
