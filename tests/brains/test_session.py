@@ -413,6 +413,32 @@ def test_only_units_count_for_the_skipping_of_units():
     assert stage.session.units_skipped == 0
 
 
+def test_a_fast_camera_over_a_busy_brain_costs_no_unit_and_one_look():
+    class Curious(Script):
+        def __init__(self) -> None:
+            super().__init__()
+            self.looks: list[int] = []
+
+        def picture(self, picture) -> None:
+            self.looks.append(picture.stamp_ns)
+
+    stage = Stage(brain=Curious(), backlog=2)
+    stage.worker.held = True
+    stage.hear(1.0)
+    stamps = [at(1 + frame / 100) for frame in range(30)]
+    stage.hear(0.3)
+    for stamp_ns in stamps:
+        picture = Picture.of(stamp_ns, np.zeros((4, 4, 3), np.uint8))
+        stage.session.picture(picture, stage.now)
+    assert stage.worker.waiting == 2
+    stage.worker.run(2)
+    assert stage.brain.looks == stamps[-1:]
+    stage.hear(0.7)
+    stage.worker.run(1)
+    assert stage.session.units_skipped == 0
+    assert stage.of(Decision)[-1].pictures == (stamps[-1],)
+
+
 def test_a_turn_that_its_brain_failed_in_is_over_and_others_may_speak():
     stage = Stage(talk(1.0, "a b", end=False), RuntimeError("boom"), LISTEN, synthesiser=Parrot())
     stage.hear(1.0)
