@@ -40,8 +40,11 @@ def _check(config: Any) -> None:
         if one.name not in _RANGES or value is None:
             continue
         low, high = _RANGES[one.name]
-        if not (isinstance(value, int | float) and math.isfinite(value) and low <= value <= high):
-            raise ConfigError(f"{one.name}={value}: must lie between {low:g} and {high:g}")
+        whole = "float" not in one.type
+        kinds = int if whole else (int, float)
+        if not (isinstance(value, kinds) and math.isfinite(value) and low <= value <= high):
+            kind = "be a whole number" if whole else "lie"
+            raise ConfigError(f"{one.name}={value!r}: must {kind} between {low:g} and {high:g}")
 
 
 @dataclass(frozen=True)

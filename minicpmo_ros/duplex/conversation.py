@@ -134,7 +134,7 @@ class Conversation:
     def open(
         self, prefix: Sequence[int], suffix: Sequence[int], voice: Sound | None = None
     ) -> None:
-        """Begin a session; of one before, nothing is left.
+        """Begin a session; of one before, nothing is left. If it raises, that one goes on.
 
         Args:
             prefix, suffix: ids of the prompt before and after the reference voice.
@@ -149,7 +149,8 @@ class Conversation:
             compat = self.config.reference_compat
             parts.append(self.network.voice(voice, reference_compat=compat))
         self.window.open(parts, suffix)
-        self.ears.reset()
+        # What was heard in the session before is still heard in the reference.
+        self.ears.reset(cache=not self.config.reference_compat)
         self._reset()
 
     def show(self, shown: Sequence[Shown]) -> None:
@@ -264,6 +265,8 @@ class Conversation:
             # The turn is over, whatever it would say; or there is enough for a second.
             over = said.end_of_turn and not config.reference_compat
             if over or (step and self._is_too_long([*said.ids, token])):
+                # In the reference, a token that was not said opens a turn again.
+                self.turn_open |= config.reference_compat
                 token = control.chunk_eos
                 break
             self.turn_open = token != control.turn_eos

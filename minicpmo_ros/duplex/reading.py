@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from minicpmo_ros.duplex.pictures import Gaze, Shown
 from minicpmo_ros.duplex.window import KeptUnit, Window
 from minicpmo_ros.runtime.api import Part, Rows
 
 SOUND_ROWS = 10
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A picture that was read. end: row behind it. hidden: states of its tokens."""
+
+    key: int
+    end: int
+    hidden: Rows
 
 
 class OpenUnit:
@@ -30,19 +40,19 @@ class OpenUnit:
     def begin(self) -> None:
         """The next unit begins where the context ends."""
         self._start = self.context.length
-        self._read: list[tuple[int, int]] = []  # key of each picture read, and rows up to its end
-        self._hidden: Rows | None = None  # of what was read last
+        self._read: list[_Read] = []
         self._gaze.forget()
 
     def make_room(self, shown: Sequence[Shown]) -> None:
         """Let the window slide if the unit with these pictures would not fit; KvFullError."""
         pictures = sum(len(part) for one in shown for part in self._gaze.parts(one.key))
         whole = 1 + pictures + SOUND_ROWS + self._spare
-        before = self.context.length
-        self._window.make_room(whole - (before - self._start))
-        moved = before - self.context.length  # with what was read of this unit already
-        self._start -= moved
-        self._read = [(key, rows - moved) for key, rows in self._read]
+        if not self._window.has_room(whole - (self.context.length - self._start)):
+            # What was read early looked at units that go now: it is read again without them.
+            self._read.clear()
+            self.context.truncate(self._start)
+            self._window.make_room(whole)
+            self._start = self.context.length
 
     def read(self, shown: Sequence[Shown], sound: Sequence[Part] = ()) -> Rows:
         """Read the unit so far, but what of it was read already: hidden states of what came last.
@@ -52,23 +62,20 @@ class OpenUnit:
         conversation replayed gives the same bytes.
         """
         same = 0
-        for (key, _), one in zip(self._read, shown, strict=False):
-            if key != one.key:
+        for read, one in zip(self._read, shown, strict=False):
+            if read.key != one.key:
                 break
             same += 1
-        if self._hidden is not None and same == len(self._read) == len(shown) and not sound:
-            return self._hidden
         del self._read[same:]
-        self.context.truncate(self._read[-1][1] if self._read else self._start)
+        self.context.truncate(self._read[-1].end if self._read else self._start)
         opening: list[Part] = [] if self._read else [[self._unit_id]]
         for one in shown[same:]:
-            self._hidden = self.context.read(*opening, *self._gaze.parts(one.key))
-            self._read.append((one.key, self.context.length))
+            hidden = self.context.read(*opening, *self._gaze.parts(one.key))
+            self._read.append(_Read(one.key, self.context.length, hidden))
             opening = []
         if sound or opening:
-            self._hidden = self.context.read(*opening, *sound)
-        assert self._hidden is not None
-        return self._hidden
+            return self.context.read(*opening, *sound)
+        return self._read[-1].hidden
 
     def close(self, said: tuple[int, ...]) -> None:
         """All of the unit was read, with what was generated in it."""

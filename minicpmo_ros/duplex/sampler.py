@@ -64,7 +64,7 @@ class TokenSampler:
             logits: float32 [vocab]; changed.
 
         Raises:
-            NumericsError: there is a NaN in them, or nothing finite.
+            NumericsError: there is a NaN in them, or nothing finite that may be drawn.
         """
         control, config = self.control, self.config
         if self._stops(logits):
@@ -82,7 +82,7 @@ class TokenSampler:
             logits[listen] += np.float32(np.log(config.listen_scale))
         if config.listen_top_k and np.count_nonzero(logits > logits[listen]) < config.listen_top_k:
             return listen
-        token = int(logits.argmax()) if config.greedy else self._draw(logits)
+        token = choose(logits, config, self._rng)
         self._drawn.append(token)
         return token
 
@@ -93,10 +93,6 @@ class TokenSampler:
             return int(logits.argmax()) == self.control.chunk_eos
         total = np.exp(logits - top).sum(dtype=np.float64)
         return bool(self._rng.random() * total < np.exp(logits[self.control.chunk_eos] - top))
-
-    def _draw(self, logits: Logits) -> int:
-        ids, chances = shortlist(logits, self.config)
-        return int(ids[draw(chances, self._rng)])
 
 
 class ReplySampler:
@@ -119,11 +115,7 @@ class ReplySampler:
         finite_top(logits)
         logits[self._forbidden] = -np.inf
         penalise(logits, self._drawn, self.config.repetition)
-        if self.config.greedy:
-            token = int(logits.argmax())
-        else:
-            ids, chances = shortlist(logits, self.config)
-            token = int(ids[draw(chances, self._rng)])
+        token = choose(logits, self.config, self._rng)
         self._drawn.append(token)
         return token
 
@@ -149,6 +141,15 @@ def penalise(
         factor, found = np.float32(repetition), logits[lately]
         divides = np.ones_like(found, dtype=bool) if whatever_sign else found > 0
         logits[lately] = np.where(divides, found / factor, found * factor)
+
+
+def choose(logits: Logits, config: SamplerConfig, rng: np.random.Generator) -> int:
+    """Rule 6; raises NumericsError if the rules before it left nothing."""
+    finite_top(logits)
+    if config.greedy:
+        return int(logits.argmax())
+    ids, chances = shortlist(logits, config)
+    return int(ids[draw(chances, rng)])
 
 
 def shortlist(

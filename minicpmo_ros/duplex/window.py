@@ -23,6 +23,15 @@ class KeptUnit:
     said: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """units: how many to forget, the oldest. left: rows then. previous: what is remembered."""
+
+    units: int
+    left: int
+    previous: list[int]
+
+
 class Window:
     """Slides over the units of one context.
 
@@ -47,14 +56,20 @@ class Window:
         return self._prefix_rows + len(self.previous) + len(self._suffix)
 
     def open(self, prefix: Sequence[Part], suffix: Sequence[int]) -> None:
-        """Read the prompt into the emptied context; raises KvFullError."""
+        """Read the prompt into the emptied context; raises KvFullError, with all as before."""
+        parts = [part for part in prefix if len(part)]
+        rows = sum(map(len, parts))
+        if rows + len(suffix) > self.context.capacity:
+            raise KvFullError(
+                f"the prompt has {rows + len(suffix)} tokens, the KV cache holds"
+                f" {self.context.capacity}; shorten it or its voice, or give a larger capacity"
+            )
         self.context.truncate(0)
         self.units.clear()
         self.previous = []
         self.forgotten = 0
         self._suffix = list(suffix)
-        parts = [part for part in prefix if len(part)]
-        self._prefix_rows = sum(len(part) for part in parts)
+        self._prefix_rows = rows
         if parts or suffix:
             self.context.read(*parts, *([self._suffix] if suffix else []))
 
@@ -63,44 +78,56 @@ class Window:
         self.units.append(unit)
         config = self.config
         if config.mode == "basic" and self.context.length > config.high_tokens:
-            self._forget_while(lambda length, count: length > config.low_tokens)
+            self._forget(self._plan(lambda length, count: length > config.low_tokens))
         elif config.mode == "context" and len(self.units) > config.max_units:
-            self._forget_while(lambda length, count: count > config.max_units)
+            self._forget(self._plan(lambda length, count: count > config.max_units))
+
+    def has_room(self, rows: int) -> bool:
+        """Whether so many more rows fit as it is."""
+        return self.context.length + rows <= self.context.capacity
 
     def make_room(self, rows: int) -> None:
         """Forget old units, ahead of time, until so many more rows fit.
 
         Raises:
-            KvFullError: mode is off, or all units together do not make room.
+            KvFullError: mode is off, or all units together do not make room; none was forgotten.
         """
-        capacity = self.context.capacity
-        # What is remembered of forgotten units may grow as they go.
-        rows += len(self._marker) if self.config.mode == "context" else 0
-        if self.context.length + rows > capacity and self.config.mode != "off":
-            self._forget_while(lambda length, count: length + rows > capacity)
-        if self.context.length + rows > capacity:
-            hint = "" if self.config.mode != "off" else "; let a window slide (basic or context)"
+        if self.has_room(rows):
+            return
+        capacity, length = self.context.capacity, self.context.length
+        if self.config.mode == "off":
             raise KvFullError(
-                f"the KV cache holds {capacity} tokens; {self.context.length} are in use, and"
-                f" {rows} more do not fit{hint}, or give it a larger capacity"
+                f"the KV cache holds {capacity} tokens; {length} are in use, and {rows} more do"
+                " not fit; let a window slide (basic or context), or give it a larger capacity"
             )
+        plan = self._plan(lambda length, count: length + rows > capacity)
+        if plan.left + rows > capacity:
+            raise KvFullError(
+                f"the KV cache holds {capacity} tokens; {rows} more would not fit if all"
+                f" {plan.units} units were forgotten ({plan.left} would stay); give it a larger"
+                " capacity"
+            )
+        self._forget(plan)
 
-    def _forget_while(self, too_much: Callable[[int, int], bool]) -> None:
+    def _plan(self, too_much: Callable[[int, int], bool]) -> _Plan:
         """Forget the oldest units while too_much(rows, units) of what would be left."""
-        gone: list[KeptUnit] = []
-        previous = list(self.previous)
-        length = self.context.length
-        while self.units and too_much(length, len(self.units)):
-            unit = self.units.popleft()
-            gone.append(unit)
+        count, length, previous = 0, self.context.length, self.previous
+        for unit in self.units:
+            if not too_much(length, len(self.units) - count):
+                break
+            count += 1
             length -= unit.rows
             if self.config.mode == "context" and unit.said:
                 before = len(previous)
                 previous = self._remembered(previous, unit.said)
                 length += len(previous) - before
-        if gone:
-            self.forgotten += len(gone)
-            self._drop(sum(unit.rows for unit in gone), previous)
+        return _Plan(count, length, previous)
+
+    def _forget(self, plan: _Plan) -> None:
+        if plan.units:
+            rows = sum(self.units.popleft().rows for _ in range(plan.units))
+            self.forgotten += plan.units
+            self._drop(rows, plan.previous)
 
     def _remembered(self, previous: Sequence[int], said: Sequence[int]) -> list[int]:
         words = [*previous[len(self._marker) :], *said]

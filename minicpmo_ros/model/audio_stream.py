@@ -99,9 +99,15 @@ class AudioStream:
             AudioCache.empty(self.config, weight.dtype, weight.device) if overlap_s else None
         )
 
-    def reset(self) -> None:
-        """Forget everything heard."""
+    def reset(self, *, cache: bool = True) -> None:
+        """Forget everything heard.
+
+        Args:
+            cache: keys and values, too. The reference keeps them from one session to the next.
+        """
         self.mel.reset()
+        if not cache:
+            return
         self.cache.length = 0
         if self._next is not None:
             self._next.length = 0

@@ -81,8 +81,8 @@ class Ears(Protocol):
     def step(self, second: Sound) -> Rows:
         """One second, float32 [16000] at 16 kHz: ten embeddings. Raises InputError."""
 
-    def reset(self) -> None:
-        """Forget everything heard."""
+    def reset(self, *, cache: bool = True) -> None:
+        """Forget everything heard; without `cache`, the encoder goes on to see what was heard."""
 
 
 class Network(ABC):
