@@ -23,6 +23,13 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(checkpoint_app, name="checkpoint")
 
 BagPath = Annotated[Path, typer.Argument(help="A rosbag2 folder or an .mcap file.")]
+ParamsFile = Annotated[
+    Path | None, typer.Option("--params-file", help="YAML file with parameters.")
+]
+Params = Annotated[
+    list[str],
+    typer.Option("--param", "-p", help="A parameter of the omni node: brain:=local."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 
 
@@ -31,11 +38,14 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for bag, report and wav.")] = Path("out/demo"),
     open_report: Annotated[bool, typer.Option("--open", help="Open the report.")] = False,
     ros: Annotated[bool, typer.Option(help="Through the real nodes, or without ROS.")] = True,
+    params_file: ParamsFile = None,
+    param: Params = [],  # noqa: B006 - typer wants it so, and it is only read
 ) -> None:
     """Make a scene, replay it through the stack and show what it saw, heard, decided and said."""
     from minicpmo_ros.replay.demo import run_demo
+    from minicpmo_ros.replay.parameters import omni_parameters
 
-    run_demo(out, ros=ros, open_report=open_report)
+    run_demo(out, ros=ros, open_report=open_report, parameters=omni_parameters(params_file, param))
 
 
 @app.command()
@@ -70,9 +80,12 @@ def replay(
         str | None,
         typer.Option(help="Where the bag's topics are; found by itself if there is one."),
     ] = None,
+    params_file: ParamsFile = None,
+    param: Params = [],  # noqa: B006 - as above
     force: Force = False,
 ) -> None:
     """Let the stack live through a recording again; the same bytes every time."""
+    from minicpmo_ros.replay.parameters import omni_parameters
     from minicpmo_ros.replay.run import remapping, replay_bag
 
     replay_bag(
@@ -83,6 +96,7 @@ def replay(
         overwrite=force,
         remap=remapping(remap),
         namespace=namespace,
+        parameters=omni_parameters(params_file, param),
     )
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from minicpmo_ros.brains import reflex
 from minicpmo_ros.brains.api import Brain, SessionSetup
+from minicpmo_ros.brains.fallback import FallbackBrain
 from minicpmo_ros.brains.reflex import ReflexBrain, ReflexConfig
 from minicpmo_ros.brains.session import OmniSession
 from minicpmo_ros.brains.settings import SessionConfig
 from minicpmo_ros.brains.work import Worker
-from minicpmo_ros.errors import ConfigError, DeviceError
+from minicpmo_ros.errors import BrainError, ConfigError, DeviceError
 from minicpmo_ros.media.espeak import Synthesiser
 from minicpmo_ros.media.voice import VoiceConfig, VoiceDetector
 from minicpmo_ros.timeline.timeline import TimelineConfig
@@ -39,6 +40,30 @@ class OmniSettings:
     spoken_severity: str = "warning"
     brain_backlog: int = 3
     publish_timings: bool = True
+    checkpoint: str = ""
+    device: str = "auto"
+    precision: str = "auto"
+    reference_voice: str = ""
+    prompt_file: str = ""
+    scene: str = "omni"
+    kv_capacity: int = 8192
+    window: str = "basic"
+    window_high_tokens: int = 4000
+    window_low_tokens: int = 3500
+    window_units: int = 24
+    window_previous_tokens: int = 500
+    temperature: float = 0.7
+    length_penalty: float = 1.1
+    listen_scale: float = 1.0
+    forced_listens: int = 3
+    max_slices: int = 0
+    audio_overlap_s: int = 10
+    turn_end_ms: int = 600
+    unasked_after_s: float = 3.0
+    reference_compat: bool = False
+    fallback: str = "reflex"
+    fallback_failures: int = 3
+    fallback_retry_units: int = 10
 
     def session_config(self) -> SessionConfig:
         return SessionConfig(
@@ -82,13 +107,39 @@ def build_session(
 def make_brain(settings: OmniSettings, synthesiser: reflex.Synthesiser | None) -> Brain:
     """The brain of the name in settings; raises ConfigError for one that there is not."""
     makers: dict[str, Callable[[], Brain]] = {
+        "local": lambda: _local(settings, synthesiser),
         "reflex": lambda: ReflexBrain(
             ReflexConfig(spoken_severity=settings.spoken_severity), synthesiser
         ),
     }
     if settings.brain not in makers:
         raise ConfigError(f"brain '{settings.brain}': there are {', '.join(makers)}")
-    return makers[settings.brain]()
+    brain = makers[settings.brain]()
+    if settings.brain == "reflex" or settings.fallback == "none":
+        return brain
+    return FallbackBrain(
+        brain, makers["reflex"](), settings.fallback_failures, settings.fallback_retry_units
+    )
+
+
+def _local(settings: OmniSettings, synthesiser: reflex.Synthesiser | None) -> Brain:
+    try:  # the tokenizer and Pillow are of the extra 'model', too
+        from minicpmo_ros.brains.local import LocalBrain, LocalConfig
+    except ImportError as error:
+        raise BrainError(
+            f"the local brain needs the extra 'model' ({error}):"
+            " pip install 'minicpmo_ros[model]', or `make extras` in a checkout"
+        ) from None
+    names = {
+        *("checkpoint", "device", "precision", "reference_voice", "prompt_file", "scene"),
+        *("pictures_per_unit", "kv_capacity", "window", "window_high_tokens"),
+        *("window_low_tokens", "window_units", "window_previous_tokens", "temperature"),
+        *("length_penalty", "listen_scale", "forced_listens", "max_slices", "audio_overlap_s"),
+        *("turn_end_ms", "unasked_after_s", "reference_compat"),
+    }
+    return LocalBrain(
+        LocalConfig.of(**{name: getattr(settings, name) for name in names}), synthesiser
+    )
 
 
 def _synthesiser(

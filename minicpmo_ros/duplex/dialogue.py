@@ -31,6 +31,12 @@ REPLIES = SamplerConfig(
 UNSPEAKABLE = tuple(":：；#“”‘’@*【】「」()（）[]&/$")  # noqa: RUF001
 
 
+def unspeakable(tokenizer: Tokenizer) -> list[int]:
+    """Ids that a reply which is spoken never has."""
+    signs = [tokenizer.encode(sign) for sign in UNSPEAKABLE]
+    return sorted({*tokenizer.bad_ids, *(ids[0] for ids in signs if len(ids) == 1)})
+
+
 @dataclass(frozen=True)
 class DialogueConfig:
     """kv_capacity: tokens that fit. reply_tokens: longest reply. high_tokens, low_tokens: above the

@@ -34,7 +34,7 @@ class Gaze:
         self._control = control
         self._max_slices = max_slices
         self._max_pictures = max_pictures
-        self._seen: dict[int, list[Rows]] = {}
+        self._seen: dict[int, Sequence[Rows]] = {}
 
     def look(self, shown: Sequence[Shown]) -> None:
         """Encode those that were not encoded yet, one after the other: in a batch, how many there

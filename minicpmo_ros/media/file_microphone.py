@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from minicpmo_ros.errors import DeviceError, InputError
+from minicpmo_ros.errors import InputError
 from minicpmo_ros.media.microphone import MicConfig, Microphone, MicStatus, mono
 from minicpmo_ros.media.resample import StreamResampler
+from minicpmo_ros.media.sound_file import open_sound
 from minicpmo_ros.messages import EMPTY_SAMPLES, NS_PER_S, AudioChunk
 
 _NAP_S = 0.005
@@ -116,7 +117,7 @@ class FileMicrophone(_PacedMicrophone):
 
     def open(self) -> None:
         """Raises InputError where the file is missing, empty, or not sound."""
-        self._file = _open_sound(self.config.path)
+        self._file = open_sound(self.config.path)
         if self.config.channel >= self._file.channels:
             raise InputError(
                 f"{self.config.path} has {self._file.channels} channels: there is no channel "
@@ -179,24 +180,3 @@ class FileMicrophone(_PacedMicrophone):
             return EMPTY_SAMPLES
         self._ended = True
         return resampler.process(EMPTY_SAMPLES, last=True)
-
-
-def _open_sound(path: str) -> Any:
-    """The file, open for reading. Raises InputError, or DeviceError without libsndfile."""
-    try:
-        import soundfile
-    except (ImportError, OSError) as error:
-        raise DeviceError(
-            f"sound files cannot be read ({error}): pip install soundfile, and where its wheel "
-            "does not bring it, install the package libsndfile1"
-        ) from error
-    try:
-        file = soundfile.SoundFile(path)
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"{path} cannot be read as sound: {error}; it must be a wav, flac or ogg file"
-        ) from error
-    if not file.frames:
-        file.close()
-        raise InputError(f"{path} holds no sound: it has no samples")
-    return file

@@ -5,55 +5,9 @@ README's table and config/omni.yaml are written from it. Imports no ROS.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 
-from minicpmo_ros.errors import ConfigError
-
-Value = bool | int | float | str
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter. live: may change while the node is active; others need a new configuration."""
-
-    name: str
-    default: Value
-    description: str
-    unit: str = ""
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
-    live: bool = False
-
-    def check(self, value: object) -> Value:
-        """The value in the parameter's type; raises ConfigError naming what would be right."""
-        kind = type(self.default)
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if isinstance(value, bool) and {"on", "off"} <= set(self.choices):
-            value = "on" if value else "off"  # YAML takes these words for true and false
-        if type(value) is not kind:
-            raise ConfigError(
-                f"parameter '{self.name}': {value!r} is of type {type(value).__name__}; "
-                f"a {kind.__name__} such as {self.default!r} is expected"
-            )
-        if self.choices and value not in self.choices:
-            raise ConfigError(
-                f"parameter '{self.name}': {value!r} is not one of {', '.join(self.choices)}"
-            )
-        if self.low is not None and not self.low <= value <= self.high:  # type: ignore[operator]
-            raise ConfigError(
-                f"parameter '{self.name}': {value} is out of range; "
-                f"{self.low:g} to {self.high:g} {self.unit}".rstrip()
-            )
-        return value  # type: ignore[return-value]
-
-    @property
-    def range_text(self) -> str:
-        if self.choices:
-            return ", ".join(self.choices)
-        return "" if self.low is None else f"{self.low:g} to {self.high:g}"
-
+from minicpmo_ros.nodes.local_parameters import LOCAL
+from minicpmo_ros.nodes.parameter import Parameter, Value
 
 P = Parameter
 
@@ -149,7 +103,12 @@ MIC = (
 )
 
 OMNI = (
-    P("brain", "reflex", "What decides: reflex (no model).", choices=("reflex",)),
+    P(
+        "brain",
+        "reflex",
+        "What decides: reflex (no model) or local (MiniCPM-o on this machine).",
+        choices=("reflex", "local"),
+    ),
     P(
         "mode",
         "duplex",
@@ -234,6 +193,7 @@ OMNI = (
         True,
         "Put wall times into Decision; off for replay to the same bytes.",
     ),
+    *LOCAL,
     *COMMON,
 )
 

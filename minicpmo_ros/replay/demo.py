@@ -6,13 +6,23 @@ import webbrowser
 from pathlib import Path
 
 from minicpmo_ros.errors import MinicpmoError
+from minicpmo_ros.nodes.parameter import Value
 from minicpmo_ros.replay.bag import open_bag
 from minicpmo_ros.replay.progress import no_progress, progress_bar
 from minicpmo_ros.replay.run import console, print_summary, replay, report_bag, speech_wav
 
 
-def run_demo(out: Path, *, ros: bool, open_report: bool) -> None:
-    """Scene, replay, report and speech in the folder out; what is there is made again."""
+def run_demo(
+    out: Path,
+    *,
+    ros: bool,
+    open_report: bool,
+    parameters: dict[str, Value] | None = None,
+) -> None:
+    """Scene, replay, report and speech in the folder out; what is there is made again.
+
+    parameters: of the omni node, where they are not its defaults.
+    """
     from minicpmo_ros.replay.report.live import LiveView
     from minicpmo_ros.replay.scene import LENGTH_S, write_scene
 
@@ -32,6 +42,7 @@ def run_demo(out: Path, *, ros: bool, open_report: bool) -> None:
             out / "conversation",
             ros=ros,
             overwrite=True,
+            parameters=parameters,
             progress=no_progress,
             watch=view.add,
         )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from minicpmo_ros.brains.build import OmniSettings, build_session
+from minicpmo_ros.brains.build import build_session
 from minicpmo_ros.brains.session import OmniSession
 from minicpmo_ros.errors import ConfigError, InputError
 from minicpmo_ros.media.clock_speaker import ClockSpeaker
@@ -29,8 +29,10 @@ from minicpmo_ros.messages import (
     SpeechChunk,
     VoiceActivity,
 )
+from minicpmo_ros.nodes.parameter import Value
 from minicpmo_ros.replay.bag import Bag, Record
 from minicpmo_ros.replay.drive import Output, ReplaySummary, Watch, drive, no_watch
+from minicpmo_ros.replay.parameters import omni_settings
 from minicpmo_ros.replay.progress import Progress, no_progress
 from minicpmo_ros.topics import ALERT, DECISION, PLAYBACK, PLAYED, SPEECH, STATE, VOICE, Topic
 from minicpmo_ros.wire import Message
@@ -53,12 +55,15 @@ MakeSession = Callable[[Callable[[Message], None], Callable[[str, str], None]], 
 """Makes a session that hands its results to the first and its troubles to the second."""
 
 
-def default_session(pictures: bool = True) -> MakeSession:
-    """The session of the omni node's defaults, without wall times in its decisions.
+def default_session(
+    pictures: bool = True, parameters: dict[str, Value] | None = None
+) -> MakeSession:
+    """The session of the omni node, without wall times in its decisions.
 
-    pictures: whether the bag has any; where it has none, no camera is missed.
+    pictures: whether the bag has any; where it has none, no camera is missed. parameters: of the
+    node, where they are not its defaults.
     """
-    settings = OmniSettings(publish_timings=False)
+    settings = omni_settings(parameters or {})
     if not pictures:
         settings = replace(settings, pictures_per_unit=0)
     return lambda publish, report: build_session(settings, publish, report=report)
@@ -113,9 +118,11 @@ class OfflineStage:
         self.session.open()
 
     @classmethod
-    def for_bag(cls, bag: Bag, pictures: Topic | None) -> OfflineStage:
-        """The stage with the default session."""
-        return cls(bag, default_session(pictures is not None))
+    def for_bag(
+        cls, bag: Bag, pictures: Topic | None, parameters: dict[str, Value] | None = None
+    ) -> OfflineStage:
+        """The stage with the omni node's session; parameters: see `default_session`."""
+        return cls(bag, default_session(pictures is not None, parameters))
 
     def start(self, now_ns: int) -> list[Output]:
         self._now_ns = now_ns

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from minicpmo_ros.errors import ConfigError
+from minicpmo_ros.nodes.parameter import Value
 from minicpmo_ros.replay.bag import Bag, open_bag
 from minicpmo_ros.replay.drive import ReplaySummary, Stage, Watch, no_watch
 from minicpmo_ros.replay.progress import progress_bar
@@ -26,13 +28,20 @@ def replay_bag(
     overwrite: bool,
     remap: dict[str, str],
     namespace: str | None,
+    parameters: dict[str, Value] | None = None,
 ) -> None:
     with (
         open_bag(bag, remap, namespace) as opened,
         progress_bar("replay", opened.duration_s) as progress,
     ):
         summary = replay(
-            opened, out, ros=ros, copy_inputs=inputs, overwrite=overwrite, progress=progress
+            opened,
+            out,
+            ros=ros,
+            copy_inputs=inputs,
+            overwrite=overwrite,
+            parameters=parameters,
+            progress=progress,
         )
     print_summary(summary)
 
@@ -44,21 +53,25 @@ def replay(
     ros: bool,
     copy_inputs: bool = True,
     overwrite: bool = False,
+    parameters: dict[str, Value] | None = None,
     progress: Callable[[float], None],
     watch: Watch = no_watch,
 ) -> ReplaySummary:
-    """One replay of an open bag, with real nodes or without ROS; both write the same bytes."""
+    """One replay of an open bag, with real nodes or without ROS; both write the same bytes.
+
+    parameters: of the omni node (replay/parameters.py).
+    """
     from minicpmo_ros.replay.drive import drive
 
     stage_of: Callable[[Bag, Topic | None], Stage]
     if ros:
         from minicpmo_ros.replay.ros_replay import RosStage
 
-        stage_of = RosStage.for_bag
+        stage_of = partial(RosStage.for_bag, parameters=parameters)
     else:
         from minicpmo_ros.replay.offline import OfflineStage
 
-        stage_of = OfflineStage.for_bag
+        stage_of = partial(OfflineStage.for_bag, parameters=parameters)
     return drive(
         bag,
         out,

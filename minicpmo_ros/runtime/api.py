@@ -92,7 +92,7 @@ class Network(ABC):
     runtime: str = ""
 
     @abstractmethod
-    def look(self, slices: Sequence[Slice]) -> list[Rows]:
+    def look(self, slices: Sequence[Slice]) -> Sequence[Rows]:
         """Embeddings of each slice of pictures, `resampler.queries` rows each."""
 
     @abstractmethod

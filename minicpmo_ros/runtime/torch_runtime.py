@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +57,7 @@ class TorchContext:
         return self.decoder.extend(whole, self.cache, at)
 
     @torch.inference_mode()
-    def logits(self, hidden: Tensor) -> Logits:
+    def logits(self, hidden: Any) -> Logits:
         return self.decoder.head(hidden[-1]).cpu().numpy()
 
     def check_room(self, rows: int) -> None:
@@ -108,8 +110,8 @@ class TorchNetwork(Network):
         """Load all stages, one after the other.
 
         Args:
-            device: "cpu", "cuda" or "cuda:N".
-            precision: "fp32", "bf16" or "fp16" of weights and caches.
+            device: "cpu", "cuda", "cuda:N", or "auto": cuda if there is one.
+            precision: "fp32", "bf16" or "fp16" of weights and caches, or "auto": the checkpoint's.
             packed: see the class; by default wherever it can be done.
             progress: called often.
 
@@ -117,8 +119,9 @@ class TorchNetwork(Network):
             CheckpointError: see `model.checkpoint.Checkpoint`.
             ConfigError: no such device or precision.
         """
-        where, dtype = _device(device), _dtype(precision)
+        where = _device(device)
         checkpoint = Checkpoint(directory)
+        dtype = _dtype(precision, checkpoint)
         c = checkpoint.config
         plans = {
             "audio": (lambda: Audio(c.audio), "", ("apm.", "audio_projection_layer.")),
@@ -162,7 +165,7 @@ class TorchNetwork(Network):
 
     @torch.inference_mode()
     def condition(
-        self, ids: Sequence[int], hidden: Sequence[Tensor], *, text_ended: bool, normalize: bool
+        self, ids: Sequence[int], hidden: Sequence[Any], *, text_ended: bool, normalize: bool
     ) -> Tensor:
         weight = self._speech.emb_text.weight
         states = torch.cat(list(hidden)) if hidden else weight.new_empty(0, self.config.llm.hidden)
@@ -175,17 +178,25 @@ class TorchNetwork(Network):
 
 
 def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     with contextlib.suppress(RuntimeError):
         device = torch.device(name)
         if device.type == "cpu":
             return device
         if device.type == "cuda" and (device.index or 0) < torch.cuda.device_count():
             return device
-    found = ["cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
+    found = ["auto", "cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
     raise ConfigError(f"device '{name}': this machine has {', '.join(found)}")
 
 
-def _dtype(precision: str) -> torch.dtype:
+def _dtype(precision: str, checkpoint: Checkpoint) -> torch.dtype:
+    if precision == "auto":
+        parameters: Counter[torch.dtype] = Counter()
+        for entry in checkpoint.entries.values():
+            parameters[entry.dtype] += entry.parameters
+        found = parameters.most_common(1)[0][0]
+        return found if found in DTYPES.values() else torch.float32
     if precision not in DTYPES:
-        raise ConfigError(f"precision '{precision}': there are {', '.join(DTYPES)}")
+        raise ConfigError(f"precision '{precision}': there are auto, {', '.join(DTYPES)}")
     return DTYPES[precision]

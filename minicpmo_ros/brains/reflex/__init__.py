@@ -2,6 +2,6 @@
 
 from minicpmo_ros.brains.reflex.brain import ReflexBrain
 from minicpmo_ros.brains.reflex.config import ReflexConfig
-from minicpmo_ros.brains.reflex.voice import Synthesiser, Utterance
+from minicpmo_ros.brains.reflex.voice import Synthesiser, Utterance, say
 
-__all__ = ["ReflexBrain", "ReflexConfig", "Synthesiser", "Utterance"]
+__all__ = ["ReflexBrain", "ReflexConfig", "Synthesiser", "Utterance", "say"]

@@ -1,0 +1,97 @@
+"""How the local brain runs, as plain settings; the omni node's parameters have the same names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minicpmo_ros.duplex.config import DuplexConfig, SamplerConfig, WindowConfig
+from minicpmo_ros.duplex.dialogue import DialogueConfig
+from minicpmo_ros.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class LocalConfig:
+    """What to load and how to converse; raises ConfigError for values out of their range.
+
+    checkpoint: directory in the published layout. device: cpu, cuda, cuda:N or auto (cuda if there
+    is one). precision: fp32, bf16, fp16 or auto (the checkpoint's own). reference_voice: sound file
+    with the voice to speak in; empty: none. prompt_file: system prompt of the user's own; empty:
+    the model's. scene: omni, or audio where there is no camera. turn_end_ms: in streaming mode, so
+    long a silence ends the user's turn. unasked_after_s: the model speaks on its own initiative
+    when nobody has spoken for so long.
+    """
+
+    checkpoint: str = ""
+    device: str = "auto"
+    precision: str = "auto"
+    reference_voice: str = ""
+    prompt_file: str = ""
+    scene: str = "omni"
+    pictures_per_unit: int = 1
+    duplex: DuplexConfig = field(default_factory=lambda: DuplexConfig(speaks=False))
+    turn_end_ms: int = 600
+    reply_tokens_per_unit: int = 10
+    unasked_after_s: float = 3.0
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        kv_capacity: int,
+        window: str,
+        window_high_tokens: int,
+        window_low_tokens: int,
+        window_units: int,
+        window_previous_tokens: int,
+        temperature: float,
+        length_penalty: float,
+        listen_scale: float,
+        forced_listens: int,
+        max_slices: int,
+        audio_overlap_s: int,
+        reference_compat: bool,
+        **others: object,
+    ) -> LocalConfig:
+        """From settings as the omni node has them."""
+        duplex = DuplexConfig(
+            sampler=SamplerConfig(
+                temperature=temperature, length_penalty=length_penalty, listen_scale=listen_scale
+            ),
+            window=WindowConfig(
+                window,
+                window_high_tokens,
+                window_low_tokens,
+                window_units,
+                window_previous_tokens,
+            ),
+            kv_capacity=kv_capacity,
+            forced_listens=forced_listens,
+            max_slices=max_slices or None,
+            # Nothing makes sound of the codes yet; the text is spoken by the synthesiser.
+            speaks=False,
+            audio_overlap_s=audio_overlap_s,
+            reference_compat=reference_compat,
+        )
+        return cls(duplex=duplex, **others)  # type: ignore[arg-type]
+
+    def dialogue(self) -> DialogueConfig:
+        """Streaming and chat, in a context of the same size."""
+        capacity = self.duplex.kv_capacity
+        return DialogueConfig(
+            kv_capacity=capacity,
+            reply_tokens=min(512, capacity // 4),
+            high_tokens=capacity * 3 // 4,
+            low_tokens=capacity // 2,
+            max_slices=self.duplex.max_slices or 1,
+        )
+
+    def directory(self) -> Path:
+        """The checkpoint; raises ConfigError where none was named."""
+        if not self.checkpoint:
+            raise ConfigError(
+                "the local brain needs a checkpoint: set the parameter 'checkpoint' to its"
+                " directory (`minicpmo checkpoint fetch` downloads one, `minicpmo checkpoint tiny`"
+                " makes a small random one)"
+            )
+        return Path(self.checkpoint).expanduser()

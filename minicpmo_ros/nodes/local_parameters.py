@@ -1,0 +1,113 @@
+"""The omni node's parameters for the local brain; see nodes/parameters.py."""
+
+from __future__ import annotations
+
+from minicpmo_ros.nodes.parameter import Parameter
+
+P = Parameter
+
+LOCAL = (
+    P("checkpoint", "", "Local brain: directory with the weights, as published."),
+    P("device", "auto", "Local brain: cpu, cuda, cuda:N, or auto (cuda if there is one)."),
+    P(
+        "precision",
+        "auto",
+        "Local brain: precision of weights and caches; auto: the checkpoint's own.",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    ),
+    P(
+        "reference_voice",
+        "",
+        "Local brain: sound file with the voice to speak in, 1 to 60 s; empty: none.",
+    ),
+    P("prompt_file", "", "Local brain: text file with a system prompt; empty: the model's own."),
+    P(
+        "scene",
+        "omni",
+        "Local brain: which of the model's own prompts; audio where there is no camera.",
+        choices=("omni", "audio"),
+    ),
+    P(
+        "kv_capacity",
+        8192,
+        "Local brain: context that is kept in memory.",
+        "tokens",
+        128,
+        1_000_000,
+    ),
+    P(
+        "window",
+        "basic",
+        "Local brain: what is forgotten of a long conversation: nothing (off), the oldest units "
+        "(basic), or those but for what the robot said (context).",
+        choices=("off", "basic", "context"),
+    ),
+    P(
+        "window_high_tokens",
+        4000,
+        "Window basic: above so many tokens the oldest units go, ...",
+        "tokens",
+        1,
+        1_000_000,
+    ),
+    P("window_low_tokens", 3500, "... down to so many.", "tokens", 0, 1_000_000),
+    P("window_units", 24, "Window context: units that are kept.", "units", 1, 100_000),
+    P(
+        "window_previous_tokens",
+        500,
+        "Window context: what the robot said before them, at most.",
+        "tokens",
+        0,
+        100_000,
+    ),
+    P("temperature", 0.7, "Local brain: how freely words are drawn.", "", 1e-6, 10.0),
+    P("length_penalty", 1.1, "Local brain: above 1, turns are longer.", "", 0.1, 10.0),
+    P(
+        "listen_scale",
+        1.0,
+        "Local brain: factor on the probability of listening.",
+        "",
+        1e-3,
+        1e3,
+    ),
+    P("forced_listens", 3, "Local brain: so many first units only listen.", "units", 0, 1000),
+    P(
+        "max_slices",
+        0,
+        "Local brain: pieces that a large picture is cut into; 0: as the checkpoint says.",
+        "",
+        0,
+        100,
+    ),
+    P(
+        "audio_overlap_s",
+        10,
+        "Local brain: seconds of sound that the encoder remembers at least once it has heard 29 s; "
+        "0: it then forgets all.",
+        "s",
+        0,
+        14,
+    ),
+    P("turn_end_ms", 600, "Mode streaming: silence that ends the user's turn.", "ms", 100, 10_000),
+    P(
+        "unasked_after_s",
+        3.0,
+        "Local brain: speaking after so long a silence of everybody is an alert, too.",
+        "s",
+        0.0,
+        3600.0,
+    ),
+    P(
+        "reference_compat",
+        False,
+        "Local brain: also make the mistakes of the published code (docs/model.md).",
+    ),
+    P(
+        "fallback",
+        "reflex",
+        "What decides when the brain has failed too often: reflex, or none.",
+        choices=("reflex", "none"),
+    ),
+    P("fallback_failures", 3, "Units in a row that must fail for it.", "units", 1, 1000),
+    P("fallback_retry_units", 10, "Units until the brain is tried again.", "units", 1, 100_000),
+)
