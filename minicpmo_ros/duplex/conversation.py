@@ -163,7 +163,7 @@ class Conversation:
         """
         if shown:
             self.settle()
-            self._gaze.look(shown)
+            self._gaze.look(shown, Stages())
             self._unit.make_room(shown)
             self._unit.read(shown)
 
@@ -217,8 +217,7 @@ class Conversation:
     def _read(self, sound: Sound | None, shown: Sequence[Shown], stages: Stages) -> Rows:
         if sound is None and not shown:
             raise InputError("a unit has neither sound nor pictures; there is nothing to decide on")
-        with stages.timed("vision"):
-            self._gaze.look(shown)
+        self._gaze.look(shown, stages)
         self._unit.make_room(shown)
         if self.config.reference_compat:
             self._unit.read(shown)  # before it turns out what is wrong with the sound

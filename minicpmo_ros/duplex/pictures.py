@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from minicpmo_ros.duplex.timing import Stages
 from minicpmo_ros.errors import InputError
 from minicpmo_ros.model.picture import slices
 from minicpmo_ros.model.tokenizer import ControlIds
@@ -36,7 +37,7 @@ class Gaze:
         self._max_pictures = max_pictures
         self._seen: dict[int, Sequence[Rows]] = {}
 
-    def look(self, shown: Sequence[Shown]) -> None:
+    def look(self, shown: Sequence[Shown], stages: Stages) -> None:
         """Encode those that were not encoded yet, one after the other: in a batch, how many there
         are would show in the last digits.
 
@@ -48,14 +49,16 @@ class Gaze:
                 f"a unit has {len(shown)} pictures; at most {self._max_pictures} are taken"
                 " (max_pictures)"
             )
+        fresh = {one.key: one for one in shown if one.key not in self._seen}
         config = self._network.config.slices
-        cut = {
-            one.key: slices(one.pixels, one.max_slices or self._max_slices, config)
-            for one in shown
-            if one.key not in self._seen
-        }
-        for key, pieces in cut.items():
-            self._seen[key] = self._network.look(pieces)
+        with stages.timed("picture"):
+            cut = {
+                key: slices(one.pixels, one.max_slices or self._max_slices, config)
+                for key, one in fresh.items()
+            }
+        with stages.timed("vision"):
+            for key, pieces in cut.items():
+                self._seen[key] = self._network.look(pieces)
 
     def parts(self, key: int) -> list[Part]:
         """A picture as a duplex unit has it: the whole, then its slices, each between its signs."""
