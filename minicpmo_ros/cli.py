@@ -173,6 +173,22 @@ def parity(
         raise typer.Exit(1)
 
 
+@bench_app.command("model")
+def bench_model(
+    size: Annotated[
+        list[str], typer.Option(help="tiny, quarter or full; may be given more than once.")
+    ] = ["tiny", "quarter", "full"],  # noqa: B006 - as above
+    units: Annotated[int, typer.Option(min=9, help="Units of one second at each size.")] = 40,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "bf16",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+) -> None:
+    """Time and memory of each stage of the network and of whole units, with random weights."""
+    from minicpmo_ros.bench.model import bench
+
+    bench(size, units, precision, device, json)
+
+
 @app.command()
 def params(
     yaml: Annotated[bool, typer.Option("--yaml", help="As config/omni.yaml.")] = False,

@@ -1,0 +1,136 @@
+"""What a unit takes around the network: every call into the runtime is timed, the rest is ours."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from minicpmo_ros.bench.stages import noise_picture, noise_sound
+from minicpmo_ros.duplex.config import DuplexConfig
+from minicpmo_ros.duplex.conversation import Conversation
+from minicpmo_ros.duplex.pictures import Shown
+from minicpmo_ros.duplex.sampler import TokenSampler
+from minicpmo_ros.model.prompts import duplex_prompt
+from minicpmo_ros.model.tokenizer import Tokenizer
+from minicpmo_ros.runtime.api import Logits, Network
+
+MS = 1e3
+WORDS = 7  # of a unit that speaks: about what a second of speech has
+TURN = 3  # units of speech in a row
+LOOP = 8  # units: some of silence, a turn, its end
+
+
+class Clocked:
+    """Any object, whose calls' time is added up. Nested calls count once."""
+
+    def __init__(self, inner: Any, clock: _Clock) -> None:
+        self._inner, self._clock = inner, clock
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._clock:
+                result = found(*args, **kwargs)
+            # Contexts and streams are the runtime's, too.
+            if name in ("context", "speech", "ears"):
+                return Clocked(result, self._clock)
+            return result
+
+        return call
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.ms = 0.0
+        self._depth = 0
+        self._began = 0.0
+
+    def __enter__(self) -> None:
+        if not self._depth:
+            self._began = time.perf_counter()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self.ms += (time.perf_counter() - self._began) * MS
+
+
+class Script:
+    """Draws as the real sampler does, and then says what the script says."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._sampler = TokenSampler(
+            tokenizer.control,
+            tokenizer.bad_ids,
+            DuplexConfig().sampler,
+            np.random.default_rng(0),
+        )
+        self.tokens: list[int] = []
+
+    def __call__(self, logits: Logits) -> int:
+        self._sampler(logits)
+        return self.tokens.pop(0)
+
+
+def unit_ms(
+    network: Network,
+    tokenizer: Tokenizer,
+    units: int,
+    config: DuplexConfig,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Medians over units with a picture each, five that listen and three that speak in turn.
+
+    Returns:
+        ms: listening and speaking units, from their sound to what they came to; "settle", which is
+        after that; "loop", what of all that is neither network nor the cutting of pictures, and
+        its share of the whole in percent.
+    """
+    clock = _Clock()
+    script = Script(tokenizer)
+    conversation = Conversation(
+        Clocked(network, clock),  # type: ignore[arg-type]
+        tokenizer,
+        config,
+        sampler=script,
+    )
+    conversation.open(*duplex_prompt().ids(tokenizer))
+    control = tokenizer.control
+    words = tokenizer.encode(" one two three four five six seven eight nine ten")[:WORDS]
+    second, picture = noise_sound(1), noise_picture(0)
+    spans: dict[str, list[float]] = {name: [] for name in ("listen", "speak", "settle", "loop")}
+    whole = 0.0
+    for number in range(units):
+        place = number % LOOP
+        speaks = place >= LOOP - TURN
+        script.tokens = _script(speaks, place == LOOP - 1, control, words)
+        clock.ms = 0.0
+        began = time.perf_counter()
+        outcome = conversation.hear(second, [Shown(number, picture)])
+        decided = time.perf_counter()
+        conversation.settle()
+        ended = time.perf_counter()
+        if number:  # the first warms up
+            spans["speak" if speaks else "listen"].append((decided - began) * MS)
+            spans["settle"].append((ended - decided) * MS)
+            ours = (ended - began) * MS - clock.ms - outcome.ms["picture"]
+            spans["loop"].append(ours)
+            whole += (ended - began) * MS
+        advance()
+    found = {name: median(values) for name, values in spans.items() if values}
+    found["loop_percent"] = 100.0 * sum(spans["loop"]) / whole
+    return found
+
+
+def _script(speaks: bool, ends: bool, control: Any, words: Sequence[int]) -> list[int]:
+    if not speaks:
+        return [control.listen]
+    return [control.speak, *words, *([control.turn_eos] if ends else []), control.chunk_eos]
