@@ -181,12 +181,13 @@ def bench_model(
     units: Annotated[int, typer.Option(min=9, help="Units of one second at each size.")] = 40,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "bf16",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=0, help="Of torch on a CPU; 0: one a core.")] = 0,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
 ) -> None:
     """Time and memory of each stage of the network and of whole units, with random weights."""
     from minicpmo_ros.bench.model import bench
 
-    bench(size, units, precision, device, json)
+    bench(size, units, precision, device, threads, json)
 
 
 @app.command()

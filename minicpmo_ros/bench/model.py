@@ -44,6 +44,7 @@ def bench(
     count: int = 40,
     precision: str = "bf16",
     device: str = "cpu",
+    threads: int = 0,
     json: Path | None = None,
 ) -> None:
     """Measure, print tables, and with a path write the figures as JSON.
@@ -52,6 +53,8 @@ def bench(
     unknown size, precision or device.
     """
     where, dtype = _checked(sizes, precision, device)
+    if threads:
+        torch.set_num_threads(threads)
     figures: list[Figure] = []
     with Progress(transient=True) as bar:
         steps = len(sizes) * (len(MEASURES) + count)

@@ -43,6 +43,7 @@ class OmniSettings:
     checkpoint: str = ""
     device: str = "auto"
     precision: str = "auto"
+    threads: int = 0
     reference_voice: str = ""
     prompt_file: str = ""
     scene: str = "omni"
@@ -131,7 +132,15 @@ def _local(settings: OmniSettings, synthesiser: reflex.Synthesiser | None) -> Br
             " pip install 'minicpmo_ros[model]', or `make extras` in a checkout"
         ) from None
     names = {
-        *("checkpoint", "device", "precision", "reference_voice", "prompt_file", "scene"),
+        *(
+            "checkpoint",
+            "device",
+            "precision",
+            "threads",
+            "reference_voice",
+            "prompt_file",
+            "scene",
+        ),
         *("pictures_per_unit", "kv_capacity", "window", "window_high_tokens"),
         *("window_low_tokens", "window_units", "window_previous_tokens", "temperature"),
         *("length_penalty", "listen_scale", "forced_listens", "max_slices", "audio_overlap_s"),

@@ -16,6 +16,15 @@ LOCAL = (
         choices=("auto", "fp32", "bf16", "fp16"),
     ),
     P(
+        "threads",
+        0,
+        "Local brain: threads of the network on a CPU; 0: one a core. Fewer are faster where other "
+        "programs use the cores, too.",
+        "",
+        0,
+        256,
+    ),
+    P(
         "reference_voice",
         "",
         "Local brain: sound file with the voice to speak in, 1 to 60 s; empty: none.",

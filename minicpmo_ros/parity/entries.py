@@ -13,6 +13,14 @@ from typing import Any
 Json = Any
 Size = tuple[int, int]
 
+# The window's settings, as the reference calls them.
+OPTIONS = {
+    "basic_window_high_tokens": "high_tokens",
+    "basic_window_low_tokens": "low_tokens",
+    "context_max_units": "max_units",
+    "context_previous_max_tokens": "previous_tokens",
+}
+
 
 @dataclass(frozen=True)
 class Slicing:
@@ -63,7 +71,7 @@ class Session:
     pictures: width, height and the seed of unit 0's, or None. voice: seconds and seed. bias: added
     to the logits of these ids. script: what the sampler returned instead of sampling: for each unit
     None or ids and names of control tokens. rows: what came out of each unit, by the names in the
-    JSON. The rest is as in the JSON.
+    JSON. options: of the window, as `WindowConfig` calls them. The rest is as in the JSON.
     """
 
     name: str
@@ -76,7 +84,7 @@ class Session:
     length_penalty: float
     speech_temperature: float
     bias: dict[int, float]
-    options: dict[str, Any]
+    options: dict[str, int]
     script: list[list[int | str] | None] | None
     prompt_length: int
     rows: list[dict[str, Any]]
@@ -133,6 +141,8 @@ def read_session(name: str, entry: Json) -> Session:
     for what, count in (("rows", len(rows)), ("scripted_samples", len(script or rows))):
         if count != units:
             raise ValueError(f"{count} {what} of {units} units")
+    if unknown := sorted(entry["options"].keys() - OPTIONS.keys()):
+        raise ValueError(f"options {', '.join(unknown)}; known are {', '.join(OPTIONS)}")
     seconds, seed = entry["ref_wave"]
     bias = entry["logit_bias_added_to_lm_head"]
     temperature = float(entry["tts_temperature"])
@@ -153,7 +163,7 @@ def read_session(name: str, entry: Json) -> Session:
         length_penalty=float(entry["length_penalty"]),
         speech_temperature=temperature,
         bias={int(token): float(value) for token, value in bias.items()},
-        options=dict(entry["options"]),
+        options={OPTIONS[option]: int(value) for option, value in entry["options"].items()},
         script=script,
         prompt_length=int(entry["prompt_cache_len"]),
         rows=rows,

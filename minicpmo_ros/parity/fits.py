@@ -12,11 +12,17 @@ from minicpmo_ros.parity.logits import STRIDE
 
 
 def check_fits(golden: Golden, config: ModelConfig) -> None:
-    """Hold widths and ids of a pair against the sizes of a checkpoint.
+    """Hold a pair against itself, and its widths and ids against the sizes of a checkpoint.
 
     Raises:
-        InputError: the pair was made with a checkpoint of other sizes or another vocabulary.
+        InputError: arrays are not there that the JSON asks for, or the pair was made with a
+            checkpoint of other sizes or another vocabulary.
     """
+    if missing := [key for key in _needed(golden) if key not in golden.arrays]:
+        raise InputError(
+            f"{golden.prefix}.npz lacks {', '.join(missing)}, which {golden.prefix.name}.json asks"
+            " for; the two are not of one pair, or one is cut short"
+        )
     llm, vocab = config.llm, config.llm.vocab
     if (highest := max(_ids(golden), default=-1)) >= vocab:
         raise InputError(
@@ -42,6 +48,23 @@ def check_fits(golden: Golden, config: ModelConfig) -> None:
                     f"{golden.prefix} was made with another checkpoint: its {what} ({found[0]},"
                     f" {list(shape)}) are not {width} wide, as those of this one are"
                 )
+
+
+def _needed(golden: Golden) -> Iterator[str]:
+    """The arrays without which an entry that is listed cannot be compared."""
+    logits = ("top_ids", "top_values", "logsumexp", "every_997th")
+    yield from (shown.key for shown in golden.pictures)
+    if golden.audio_stream is not None:
+        yield "audio_stream.emb"
+    if golden.voice is not None:
+        yield from ("audio_ref.chunk1", "audio_ref.full")
+    if golden.greedy is not None:
+        yield from ("llm.hidden", *(f"llm.logits.{part}" for part in logits))
+    if golden.speech is not None:
+        yield from ("tts.hidden", "tts.condition")
+    for session in golden.sessions:
+        yield from (f"{session.name}.unit_logits.{part}" for part in logits)
+        yield f"{session.name}.K_last8"
 
 
 def _ids(golden: Golden) -> Iterator[int]:

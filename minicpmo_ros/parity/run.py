@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from minicpmo_ros.model.checkpoint import Checkpoint
@@ -73,23 +72,20 @@ def check_token_bytes(golden: Golden, tokenizer: Tokenizer) -> Row:
 
 def report(golden: Golden, rows: list[Row]) -> bool:
     """Print the rows and what they come to; whether all passed."""
+    # Not a rich table: that cuts what is wider than the terminal, or than 80 columns in a pipe.
     console = Console(soft_wrap=True, highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for heading in ("entry", "largest error", "", ""):
-        table.add_column(heading, no_wrap=True)
+    width = max((len(row.entry) for row in rows), default=0)
+    console.print(Text(f"{'entry':{width}}  largest error"))
     for row in rows:
         equal = "exact" if row.passed else "not exact"
-        measured = equal if row.error is None else f"{row.error:.1e}"
-        verdict = Text("pass", "green") if row.passed else Text("FAIL", "bold red")
-        table.add_row(Text(row.entry), measured, verdict, Text(row.note))
-    console.print(table)
+        error = equal if row.error is None else f"{row.error:.1e}"
+        verdict = ("pass", "green") if row.passed else ("FAIL", "bold red")
+        line = Text.assemble(f"{row.entry:{width}}  {error:13}  ", verdict, f"  {row.note}")
+        line.rstrip()
+        console.print(line)
     if unasked := golden.unasked():
-        console.print(Text(f"not compared, as nothing lists them: {', '.join(unasked)}"))
+        console.print(Text(f"not compared, for nothing lists them: {', '.join(unasked)}"))
     failed = [row.entry for row in rows if not row.passed]
-    console.print(
-        Text(
-            f"{len(rows) - len(failed)} of {len(rows)} entries are equal"
-            + (f"; not equal: {', '.join(failed)}" if failed else "")
-        )
-    )
+    summary = f"{len(rows) - len(failed)} of {len(rows)} entries are equal"
+    console.print(Text(f"{summary}; not equal: {', '.join(failed)}" if failed else summary))
     return bool(rows) and not failed

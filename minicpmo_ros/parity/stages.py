@@ -37,7 +37,7 @@ HEAD_COLUMNS = 28
 
 def stages_work(golden: Golden) -> int:
     """Pieces of work in `check_stages`: pictures, seconds of sound, and the rest one each."""
-    batches = len(list(golden.names(BATCH)))
+    batches = len(_batches(golden))
     stream = int(golden.audio_stream.seconds) if golden.audio_stream else 0
     others = (golden.voice, golden.greedy, golden.speech)
     return len(golden.pictures) + batches + stream + sum(one is not None for one in others)
@@ -59,8 +59,8 @@ def check_stages(
     for shown in golden.pictures:
         yield from check_picture(golden, shown, vision, cutting)
         tick()
-    for found in golden.names(BATCH):
-        yield check_batch(golden, found[0], vision, cutting)
+    for key in _batches(golden):
+        yield check_batch(golden, key, vision, cutting)
         tick()
     if golden.audio_stream is not None:
         yield from check_stream(golden, golden.audio_stream, audio, tick)
@@ -104,21 +104,12 @@ def check_picture(
     yield close(key, stage.look(parts), golden.array(key))
 
 
-# Pictures of these sizes, whole, in one batch.
-BATCH = r"vision\.batch(?:_\d+x\d+)+"
-
-
 def check_batch(golden: Golden, key: str, stage: VisionStage, config: SliceConfig) -> Row:
-    """The name has the sizes; each picture is the one that was also shown alone."""
+    """Whole pictures in one batch. The name has their sizes; they are those also shown alone."""
     seeds = {shown.size: shown.seed for shown in golden.pictures}
     parts: list[Slice] = []
     for width, height in re.findall(r"(\d+)x(\d+)", key):
         size = int(width), int(height)
-        if not seeds:
-            raise InputError(
-                f"{golden.prefix}.npz has {key}, but {golden.prefix.name}.json lists no picture,"
-                " so the seeds of its pictures are unknown"
-            )
         parts += _slices(size, seeds.get(size, golden.pictures[0].seed), 1, config)
     return close(key, stage.look(parts, batch_size=len(parts)), golden.array(key))
 
@@ -198,6 +189,12 @@ def check_speech(golden: Golden, entry: SpeechEntry, plain: TorchNetwork) -> Ite
     for number, codes in enumerate(entry.chunks, start=1):
         network.codes.expect([*codes, eos])
         yield same(f"tts chunk{number}", turn.chunk(entry.text_ids, thoughts), codes)
+
+
+def _batches(golden: Golden) -> list[str]:
+    """Arrays of pictures in one batch; only where pictures are listed, for they name the seed."""
+    found = golden.names(r"vision\.batch(?:_\d+x\d+)+") if golden.pictures else ()
+    return [one[0] for one in found]
 
 
 def _slices(size: tuple[int, int], seed: int, max_slices: int, config: SliceConfig) -> list[Slice]:

@@ -74,7 +74,7 @@ class TorchContext:
 
     def keys(self, last: int) -> NDArray[np.float32]:
         rows = self.cache.k[:, :, self.length - last : self.length]
-        return rows.to("cpu", torch.float32).numpy()
+        return rows.to("cpu", torch.float32, copy=True).numpy()
 
     def _embed(self, ids: Part) -> Tensor:
         return self.decoder.embed(torch.tensor(ids, dtype=torch.int64, device=self.cache.k.device))
@@ -105,6 +105,7 @@ class TorchNetwork(Network):
         device: str = "cpu",
         precision: str = "fp32",
         packed: bool | None = None,
+        threads: int = 0,
         progress: Progress = lambda what, share: None,
     ) -> TorchNetwork:
         """Load all stages, one after the other.
@@ -112,7 +113,9 @@ class TorchNetwork(Network):
         Args:
             device: "cpu", "cuda", "cuda:N", or "auto": cuda if there is one.
             precision: "fp32", "bf16" or "fp16" of weights and caches, or "auto": the checkpoint's.
-            packed: see the class; by default wherever it can be done.
+            packed: lay the weights out for this CPU (`model.packed`); by default, on a CPU.
+            threads: of the whole process's torch on a CPU; 0 leaves them as they are, which is as
+                many as cores. Where other programs use the cores, too, fewer are faster.
             progress: called often.
 
         Raises:
@@ -120,6 +123,8 @@ class TorchNetwork(Network):
             ConfigError: no such device or precision.
         """
         where = _device(device)
+        if threads:
+            torch.set_num_threads(threads)
         checkpoint = Checkpoint(directory)
         dtype = _dtype(precision, checkpoint)
         c = checkpoint.config

@@ -170,6 +170,7 @@ class LocalBrain(Brain):
             directory,
             device=self.config.device,
             precision=self.config.precision,
+            threads=self.config.threads,
             progress=self.progress,
         )
         return network, Tokenizer(directory, network.config.llm.vocab)

@@ -15,7 +15,8 @@ class LocalConfig:
     """What to load and how to converse; raises ConfigError for values out of their range.
 
     checkpoint: directory in the published layout. device: cpu, cuda, cuda:N or auto (cuda if there
-    is one). precision: fp32, bf16, fp16 or auto (the checkpoint's own). reference_voice: sound file
+    is one). precision: fp32, bf16, fp16 or auto (the checkpoint's own). threads: of
+    torch on the CPU; 0: its own choice. reference_voice: sound file
     with the voice to speak in; empty: none. prompt_file: system prompt of the user's own; empty:
     the model's. scene: omni, or audio where there is no camera. turn_end_ms: in streaming mode, so
     long a silence ends the user's turn. unasked_after_s: the model speaks on its own initiative
@@ -25,6 +26,7 @@ class LocalConfig:
     checkpoint: str = ""
     device: str = "auto"
     precision: str = "auto"
+    threads: int = 0
     reference_voice: str = ""
     prompt_file: str = ""
     scene: str = "omni"
