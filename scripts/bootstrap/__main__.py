@@ -38,7 +38,7 @@ def set_up(profile: str) -> None:
         progress.end()
 
     environment = Environment(ROOT, python, ros, clean_environment(os.environ, ros), progress)
-    extras, skipped = choose_extras(profile, python, ROOT)
+    extras, skipped = choose_extras(profile, python, ROOT, os.environ.get("MINICPMO_WITHOUT", ""))
     for number, step in enumerate(
         (
             environment.create,

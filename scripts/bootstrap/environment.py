@@ -18,6 +18,9 @@ from scripts.bootstrap.stamps import Stamps, digest
 BUILD_TOOLS = ("pip>=24.0,<26.3", "setuptools>=77", "wheel")
 FREE_MB = 2500  # environment, packages and pip's downloads
 
+# The versions of heavy packages that the tests run with; of others each may do.
+TESTED = "requirements/tested.txt"
+
 # What the installed package is made of; the Python code is not copied, the checkout serves it.
 PACKAGE_INPUTS = (
     "CMakeLists.txt", "package.xml", "pyproject.toml", "setup.py", "scripts/node.in",
@@ -91,7 +94,12 @@ class Environment:
         """What the package imports, the extras, and wheels without what they ask for."""
         lists = {name: f"requirements/{name}.txt" for name in ("base", *extras)}
         constraint = self._numpy_constraint()
-        keys = {name: digest(self.root, [file], constraint) for name, file in lists.items()}
+        if "model" in extras:
+            constraint += ["-c", TESTED]
+        keys = {
+            name: digest(self.root, [file, TESTED] if name == "model" else [file], constraint)
+            for name, file in lists.items()
+        }
         bare = "requirements/no-deps.txt"
         bare_key = digest(self.root, [bare])
         due = [name for name, key in keys.items() if not self.stamps.current(name, key)]

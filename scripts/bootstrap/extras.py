@@ -39,33 +39,46 @@ class Extra:
 EXTRAS = (
     Extra("report", "the timeline report", disk_mb=250),
     Extra("video", "recordings from videos", disk_mb=150),
-    # On x86-64 torch brings CUDA with it.
+    # On x86-64 torch brings CUDA with it, unless pip finds a build for CPUs.
     Extra("model", "the network in torch", disk_mb=9000),
     Extra("test", "what the tests need", disk_mb=250),
     Extra("lint", "ruff and mypy", disk_mb=150),
 )
 
-# Which extras a target cannot do without. `extras` takes all that the machine can hold.
+# Which extras a target needs. `extras` takes all that the machine can hold.
 PROFILES: dict[str, tuple[str, ...]] = {
     "run": ("report",),
-    "test": ("report", "video", "test"),
-    "lint": ("report", "video", "test", "lint"),
+    "test": ("report", "video", "test", "model"),
+    "lint": ("report", "video", "test", "lint", "model"),
     "extras": (),
 }
+# Without these a target works, too: what they are for is skipped.
+DISPENSABLE = ("model",)
 
 
 def has_nvidia() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
-def choose_extras(profile: str, python: Python, folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the extras to install, and for `extras` one line for each that was left out."""
-    if profile != "extras":
-        return list(PROFILES[profile]), []
+def choose_extras(
+    profile: str, python: Python, folder: Path, without: str = ""
+) -> tuple[list[str], list[str]]:
+    """Names of the extras to install, and one line for each that was left out.
+
+    without: names, with commas between them, that are not wanted (MINICPMO_WITHOUT).
+    """
     free_mb = shutil.disk_usage(folder).free / 1e6
+    wanted = PROFILES[profile]
+    unwanted = [name.strip() for name in without.split(",")]
     chosen, skipped = [], []
     for extra in EXTRAS:
-        why_not = extra.obstacle(python, free_mb, platform.machine(), has_nvidia())
+        if wanted and extra.name not in wanted:
+            continue
+        why_not = None
+        if not wanted or extra.name in DISPENSABLE:
+            why_not = extra.obstacle(python, free_mb, platform.machine(), has_nvidia())
+            if extra.name in unwanted:
+                why_not = "MINICPMO_WITHOUT says so"
         if why_not:
             skipped.append(f"extra {extra.name} ({extra.purpose}) is left out: {why_not}")
         else:

@@ -42,6 +42,29 @@ def test_space_is_shared_out_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert skipped == ["extra b (second) is left out: it needs 400 MB of disk, 300 MB are free"]
 
 
+@pytest.mark.parametrize(
+    ("free_mb", "without", "left_out"),
+    [
+        (20_000, "", []),
+        (5_000, "", ["it needs 9000 MB of disk, 4600 MB are free"]),
+        (20_000, "video, model", ["MINICPMO_WITHOUT says so"]),
+    ],
+)
+def test_the_tests_do_without_the_network_where_it_has_no_place(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    free_mb: float,
+    without: str,
+    left_out: list[str],
+) -> None:
+    usage = type("Usage", (), {"free": free_mb * 1e6})
+    monkeypatch.setattr(extras.shutil, "disk_usage", lambda folder: usage)
+    chosen, skipped = choose_extras("test", PYTHON, tmp_path, without)
+    expected = set(PROFILES["test"]) - ({"model"} if left_out else set())
+    assert set(chosen) == expected
+    assert skipped == [f"extra model (the network in torch) is left out: {why}" for why in left_out]
+
+
 def test_pip_offers_the_same_extras() -> None:
     offered = set(importlib.metadata.metadata("minicpmo-ros").get_all("Provides-Extra") or [])
     assert {extra.name for extra in EXTRAS} == offered - {"ros", "ros-jazzy"}
