@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.config import ModelConfig
-from minicpmo_ros.model.mel import SECOND
 from minicpmo_ros.model.tiny import config_json, tensor
+from minicpmo_ros.parity.inputs import seconds_of, wave
+
+__all__ = ["REFERENCE", "audio_stage", "relative_error", "seconds_of", "wave"]
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "audio.npz")
 
@@ -25,20 +27,6 @@ def audio_stage(size: str = "tiny", seed: int = 0, **changed: int) -> Audio:
     weights = {key: torch.from_numpy(tensor(seed, key, shape)) for key, shape in shapes.items()}
     stage.load_state_dict(weights)
     return stage
-
-
-def wave(seconds: float, seed: int) -> NDArray[np.float32]:
-    """What the reference heard: two tones, the lower one swelling 1.3 times a second, and noise."""
-    t = np.arange(int(16000 * seconds)) / 16000
-    low = 0.3 * np.sin(2 * np.pi * 220 * t) * (0.5 + 0.5 * np.sin(2 * np.pi * 1.3 * t))
-    high = 0.1 * np.sin(2 * np.pi * 1730 * t)
-    noise = 0.02 * np.random.RandomState(seed).randn(len(t))
-    return (low + high + noise).astype(np.float32)
-
-
-def seconds_of(sound: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """The whole seconds in a sound, one after the other."""
-    return list(sound[: len(sound) // SECOND * SECOND].reshape(-1, SECOND))
 
 
 def relative_error(found: torch.Tensor | NDArray, expected: torch.Tensor | NDArray) -> float:

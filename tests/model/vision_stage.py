@@ -14,6 +14,7 @@ from minicpmo_ros.model.config import ModelConfig, SliceConfig
 from minicpmo_ros.model.picture import Patches, Slice, slices
 from minicpmo_ros.model.tiny import config_json, tensor
 from minicpmo_ros.model.vision import VisionStage
+from minicpmo_ros.parity.inputs import picture
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "vision.npz")
 
@@ -34,9 +35,8 @@ def vision_stage(size: str = "tiny", seed: int = 0, hidden: int | None = None) -
 
 
 def noise(width: int, height: int, seed: int = 3) -> np.ndarray:
-    """The picture of this size that the reference saw: uint8 RGB noise."""
-    random = np.random.RandomState(seed + width * 7 + height)
-    return random.randint(0, 256, (height, width, 3), dtype=np.uint8)
+    """The picture of this size that the reference saw."""
+    return picture(width, height, seed)
 
 
 def shown(*sizes: tuple[int, int], max_slices: int = 1) -> list[Slice]:
