@@ -12,7 +12,7 @@ from minicpmo_ros.errors import InputError
 from minicpmo_ros.model import prompts
 from minicpmo_ros.model.mel import RATE_HZ, checked_sound
 from minicpmo_ros.model.prompts import Slot
-from minicpmo_ros.runtime.api import Rows, Sound
+from minicpmo_ros.runtime.api import Network, Rows, Sound
 
 
 def answer(
@@ -27,7 +27,7 @@ def answer(
     """Answer a question out of nothing but it.
 
     Several pictures with a sound are a video: the pictures spread over it evenly, each second of
-    sound behind its pictures.
+    sound behind its pictures. A question that is heard is answered in words to be spoken.
 
     Args:
         dialogue: its context is used, and what was in it is forgotten.
@@ -51,42 +51,43 @@ def answer(
     numbered = 0 if config.use_image_id else None
     rows: dict[Slot, Rows] = {}
     items: list[Sequence[prompts.Part]] = []
-    if sound is not None and len(shown) > 1:
-        for pictures, second in _seconds(shown, sound):
+    is_video = sound is not None and len(shown) > 1
+    if sound is not None and is_video:
+        for pictures, heard in _seconds(dialogue.network, shown, sound):
             # Of a video, pictures are neither cut nor numbered.
             seen, rows = dialogue.pictures(pictures, 1, rows)
-            items.append([*seen, *_heard(dialogue, second, rows)])
-        items = [[part for item in items for part in item]]
+            items += [seen, _heard(heard, rows)]
     else:
         for number, one in enumerate(shown):
             first = None if numbered is None else number
             seen, rows = dialogue.pictures([one], config.chat_max_slices, rows, first)
             items.append(seen)
         if sound is not None:
-            items.append(_heard(dialogue, checked_sound(sound), rows))
+            items.append(_heard(dialogue.network.sound(checked_sound(sound)), rows))
     if text:
         items.append([text])
-    question = prompts.message("user", *items)
+    question = prompts.message("user", *items, separator="" if is_video else "\n")
     before = [] if system is None else [*system.prefix, *system.suffix]
-    reply = prompts.chat_parts(dialogue.tokenizer, [question])
+    reply = prompts.chat_parts(dialogue.tokenizer, [question], speak=sound is not None)
     dialogue.begin([*before, *reply], rows, limit)
     while dialogue.replying:
         if piece := dialogue.more(1).text:
             yield piece
 
 
-def _heard(dialogue: Dialogue, sound: Sound, rows: dict[Slot, Rows]) -> list[prompts.Part]:
+def _heard(heard: Rows, rows: dict[Slot, Rows]) -> list[prompts.Part]:
     number = len(rows)
-    rows[Slot("sound", number)] = dialogue.network.sound(sound)
+    rows[Slot("sound", number)] = heard
     return prompts.sound_parts(number)
 
 
-def _seconds(shown: Sequence[Shown], sound: Sound) -> Iterator[tuple[Sequence[Shown], Sound]]:
+def _seconds(
+    network: Network, shown: Sequence[Shown], sound: Sound
+) -> Iterator[tuple[Sequence[Shown], Rows]]:
     """A video second by second; what is left of the sound at its end is filled up with silence."""
     sound = checked_sound(sound)
     count = max(-(-len(sound) // RATE_HZ), 1)
     sound = np.pad(sound, (0, count * RATE_HZ - len(sound)))
     places = [number * count // len(shown) for number in range(len(shown))]
-    for second in range(count):
-        pictures = [one for one, place in zip(shown, places, strict=True) if place == second]
-        yield pictures, sound[second * RATE_HZ : (second + 1) * RATE_HZ]
+    for second, heard in enumerate(network.seconds(sound)):
+        yield [one for one, place in zip(shown, places, strict=True) if place == second], heard

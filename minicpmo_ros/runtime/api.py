@@ -108,6 +108,10 @@ class Network(ABC):
         """Embeddings of a whole sound at 16 kHz, ten a second. Raises InputError."""
 
     @abstractmethod
+    def seconds(self, samples: Sound) -> Sequence[Rows]:
+        """The same for a sound of whole seconds, second by second: ten rows each."""
+
+    @abstractmethod
     def context(self, capacity: int) -> Context:
         """An empty context of the language model."""
 

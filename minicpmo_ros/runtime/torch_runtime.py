@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from minicpmo_ros.errors import ConfigError
-from minicpmo_ros.model.audio import Audio
+from minicpmo_ros.model.audio import POSITIONS_PER_SECOND, Audio
 from minicpmo_ros.model.audio_stream import AudioStream, embed_sound, embed_voice
 from minicpmo_ros.model.checkpoint import Checkpoint
 from minicpmo_ros.model.config import ModelConfig
@@ -161,6 +161,9 @@ class TorchNetwork(Network):
 
     def sound(self, samples: Sound) -> Tensor:
         return embed_sound(self._audio, samples)
+
+    def seconds(self, samples: Sound) -> list[Tensor]:
+        return list(self.sound(samples).split(POSITIONS_PER_SECOND // self.config.audio.pool))
 
     def context(self, capacity: int) -> Context:
         return TorchContext(self._llm, capacity)
