@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from minicpmo_ros.duplex.conversation import checked_second
 from minicpmo_ros.duplex.pictures import Shown
 from minicpmo_ros.duplex.sampler import ReplySampler
 from minicpmo_ros.duplex.window import KeptUnit, Window
+from minicpmo_ros.errors import NumericsError
 from minicpmo_ros.model import prompts
 from minicpmo_ros.model.picture import cut, slices
 from minicpmo_ros.model.prompts import Slot
@@ -91,19 +91,19 @@ class Dialogue:
         control = tokenizer.control
         self._ends = {control.tts_eos, control.im_end, *network.config.sampling.eos}
         self._forbidden = sorted(forbidden)
+        self._opening = len(prompts.tokens(prompts.encode(prompts.reply_turn(), tokenizer)))
         self._seed = seed
         self._reset()
 
     def _reset(self) -> None:
-        self._sampler = ReplySampler(
-            self._forbidden, self.config.sampler, np.random.default_rng(self._seed)
-        )
+        self._rng = np.random.default_rng(self._seed)
         self._text = self.tokenizer.stream()
         self._logits: Logits | None = None
         self._left = 0
-        self._start = self.context.length
-        self._last: Literal["none", "whole", "cut"] = "none"
+        self._start = self.context.length  # of the round that is open
+        self._replied = False
         self._user_speaks = False
+        self._longest = 0  # rows of a second of the user's turn
 
     # -- what the user says -----------------------------------------------------------------
 
@@ -134,15 +134,21 @@ class Dialogue:
         parts: list[prompts.Part] = []
         if not self._user_speaks:
             self.ears.reset()
-            parts = prompts.next_user_turn(previous=self._last)
+            # A reply counts as cut also if the model ended it: the `<|tts_eos|>` was only drawn.
+            parts = prompts.next_user_turn(previous="cut" if self._replied else "none")
+            self._longest = 0
         parts += [*pictures, *prompts.sound_parts()]
-        self.read(parts, {**rows, Slot("sound"): self.ears.step(sound)})
+        hidden = self.read(parts, {**rows, Slot("sound"): self.ears.step(sound)})
+        self._longest = max(self._longest, len(hidden))
         self._user_speaks = True
 
     @property
     def must_reply(self) -> bool:
-        """The user's turn has filled the context: there is room for no more than a reply."""
-        return self.context.capacity - self.context.length < self.config.reply_tokens + 512
+        """The user's turn has filled the context: besides a reply, another second may not fit, even
+        if all rounds before were forgotten."""
+        turn = self.window.preserved + self.context.length - self._start
+        needed = self._longest + self._opening + self.config.reply_tokens
+        return self.context.capacity - turn < needed
 
     def pictures(
         self,
@@ -172,11 +178,17 @@ class Dialogue:
 
     def read(self, parts: Iterable[prompts.Part], filling: Mapping[Slot, Rows]) -> Rows:
         """Read parts of a prompt into the context; raises KvFullError."""
+        return self._read(parts, filling, 0)
+
+    def _read(
+        self, parts: Iterable[prompts.Part], filling: Mapping[Slot, Rows], spare: int
+    ) -> Rows:
+        """Read, if so many rows are left behind it."""
         fed: list[Part] = [
             filling[run] if isinstance(run, Slot) else run
             for run in prompts.encode(parts, self.tokenizer)
         ]
-        self._make_room(sum(map(len, fed)))
+        self._make_room(sum(map(len, fed)) + spare)
         return self.context.read(*fed)
 
     def _make_room(self, rows: int) -> None:
@@ -196,14 +208,17 @@ class Dialogue:
         filling: Mapping[Slot, Rows] | None = None,
         limit: int = 0,
     ) -> None:
-        """Read what opens the reply; `more` then draws it. Raises KvFullError.
+        """Read what opens the reply; `more` then draws it.
 
         limit: tokens at most; 0: as configured.
+
+        Raises:
+            KvFullError: turn and reply are longer than the context; nothing was read.
         """
-        hidden = self.read(parts, filling or {})
         limit = min(limit or self.config.reply_tokens, self.config.reply_tokens)
-        self._make_room(limit)
+        hidden = self._read(parts, filling or {}, limit)
         self._logits = self.context.logits(hidden)
+        self._sampler = ReplySampler(self._forbidden, self.config.sampler, self._rng)
         self._left = limit
         self._user_speaks = False
 
@@ -211,7 +226,7 @@ class Dialogue:
         """Up to so many tokens of the reply.
 
         Raises:
-            NumericsError: the reply is over.
+            NumericsError: the network gave NaN; the round is forgotten, what was said included.
         """
         text = ""
         for _ in range(tokens):
@@ -219,18 +234,18 @@ class Dialogue:
                 break
             try:
                 token = self._sampler(self._logits)
-            except Exception:
-                self._end("cut")
+            except NumericsError:
+                self._forget_round()
                 raise
             if token in self._ends:
-                self._end("whole")
+                self._end()
                 return Piece(text + self._text.finish(), True)
             text += self._text.push(token)
             self._left -= 1
             hidden = self.context.read([token])
             self._logits = self.context.logits(hidden)
             if not self._left:
-                self._end("cut")
+                self._end()
                 return Piece(text + self._text.finish(), True)
         return Piece(text, self._logits is None)
 
@@ -238,10 +253,16 @@ class Dialogue:
         """The reply was cut off, or nobody wants more of it."""
         if self.replying:
             self._text.finish()
-            self._end("cut")
+            self._end()
 
-    def _end(self, how: Literal["whole", "cut"]) -> None:
+    def _end(self) -> None:
         self._logits = None
-        self._last = how
+        self._replied = True
         self.window.add(KeptUnit(self.context.length - self._start))
         self._start = self.context.length
+
+    def _forget_round(self) -> None:
+        """What has NaN in it would spoil all that is read behind it."""
+        self._logits = None
+        self._text.finish()
+        self.context.truncate(self._start)
