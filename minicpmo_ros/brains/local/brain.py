@@ -91,6 +91,7 @@ class LocalBrain(Brain):
             self._loaded = self._load(self)
         if self._setup.seed != setup.seed:
             self._modes.clear()
+            self._asked = None
         self._setup = setup
         mode = self._modes.get(setup.mode)
         if mode is None:

@@ -35,7 +35,9 @@ class EarlyLook:
             if stamp_ns <= last_ns:
                 return False
             self._gaps.append(stamp_ns - last_ns)
-        if self.end_ns is None or stamp_ns < self.end_ns - self._length_ns:
+        if not self._per_unit or self.end_ns is None:
+            return False
+        if stamp_ns < self.end_ns - self._length_ns:
             return False
         gap_ns = min(self._gaps, default=self._length_ns)
         # A picture of the unit after that is the first of many, unless they come slowly.
