@@ -9,7 +9,6 @@ from statistics import median
 
 import numpy as np
 import torch
-from torch import nn
 
 from minicpmo_ros.bench.random_network import random_stage
 from minicpmo_ros.duplex.speech import CodeSampler, SpeechTurn
@@ -17,6 +16,7 @@ from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.audio_stream import AudioStream
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.decoder import Decoder
+from minicpmo_ros.model.packed import size_of
 from minicpmo_ros.model.picture import slices
 from minicpmo_ros.model.speech import SpeechDecoder
 from minicpmo_ros.model.vision import VisionStage
@@ -60,7 +60,7 @@ def vision_ms(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> 
     return {
         "picture_ms": repeat(lambda: slices(picture, 1, config.slices), torch.device("cpu")),
         "vision_ms": repeat(lambda: stage.look(shown), device),
-        "bytes.vision": size_of(stage),
+        "bytes.vision": float(size_of(stage)),
     }
 
 
@@ -71,7 +71,7 @@ def audio_ms(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> T
     second = noise_sound(1)
     return {
         "audio_ms": repeat(lambda: stream.step(second), device),
-        "bytes.audio": size_of(stage),
+        "bytes.audio": float(size_of(stage)),
     }
 
 
@@ -116,7 +116,7 @@ def speech_ms(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> 
         made.append(len(turn.chunk(range(8), hidden)))
 
     whole = repeat(chunk, device)
-    return {"speech_token_ms": whole / made[-1], "bytes.speech": size_of(stage)}
+    return {"speech_token_ms": whole / made[-1], "bytes.speech": float(size_of(stage))}
 
 
 class _SpeechOnly:
@@ -147,18 +147,6 @@ def layer_parameters(config: ModelConfig) -> int:
     llm = config.llm
     queries, keys = llm.heads * llm.head_dim, llm.kv_heads * llm.head_dim
     return llm.hidden * (2 * queries + 2 * keys + 3 * llm.ffn)
-
-
-def size_of(stage: nn.Module) -> float:
-    """Bytes of a stage; packed layers have their weights out of its parameters."""
-    return float(
-        sum(
-            one.nbytes
-            for module in stage.modules()
-            for one in (*module.parameters(recurse=False), getattr(module, "weight", None))
-            if isinstance(one, torch.Tensor)
-        )
-    )
 
 
 def noise_picture(seed: int) -> np.ndarray:

@@ -130,13 +130,15 @@ class Brain(ABC):
 
     progress: set before `open`, which may call it from its own thread as often as it likes.
     trouble: why the brain decides, but not as it should; empty when all is well. name,
-    capabilities and trouble are read from any thread and may change with `open` and `unit`.
+    capabilities and trouble are read from any thread and may change with `open` and `unit`. about:
+    what runs, on what, in how much memory, in one line; empty where there is nothing to say.
     """
 
     name: str = "brain"
     capabilities: Capabilities = Capabilities()
     progress: Progress = staticmethod(no_progress)
     trouble: str = ""
+    about: str = ""
 
     @abstractmethod
     def open(self, setup: SessionSetup) -> None:

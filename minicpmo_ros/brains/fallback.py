@@ -149,6 +149,7 @@ class FallbackBrain(Brain):
         self._failed = self._before = self._reserve_units = 0
         self._why, self.trouble = "", ""
         self.name, self.capabilities = self._primary.name, self._primary.capabilities
+        self.about = self._primary.about
 
     def _note(self, error: Exception) -> None:
         self._failed += 1

@@ -53,3 +53,12 @@ def pack(module: nn.Module) -> int:
         else:
             packed += pack(child)
     return packed
+
+
+def size_of(module: nn.Module) -> int:
+    """Bytes of all weights below a module, packed or not."""
+    plain = sum(one.nbytes for one in module.parameters())
+    packed = (one for one in module.modules() if isinstance(one, PackedLinear))
+    return plain + sum(
+        one.weight.nbytes + (0 if one.bias is None else one.bias.nbytes) for one in packed
+    )

@@ -64,6 +64,8 @@ class OmniNode(StackNode):
         self.session.follow(*self._counted)
         self._told_percent = 0
         self.session.open(self._while_opening, 1.0 / self.value("diagnostics_hz"))
+        if about := self.session.brain.about:
+            self.get_logger().info(f"brain {self.session.brain.name}: {about}")
         for topic in OUTPUTS.values():
             self.advertise(topic)
         self._requests = Requests(self, self.session)

@@ -85,6 +85,8 @@ class OmniDiagnostics:
             "failures": session.brain_failures,
             "interruptions": session.interruptions,
         }
+        if session.brain.about:
+            values["about"] = session.brain.about
         if session.fault:
             return Status("brain", ERROR, session.fault, values)
         wrong = [session.trouble] if session.trouble else []

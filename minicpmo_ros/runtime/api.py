@@ -89,7 +89,8 @@ class Network(ABC):
     """All stages of one checkpoint, loaded. Conversations share it, one at a time."""
 
     config: ModelConfig
-    runtime: str = ""
+    about: str = ""
+    """What runs on what, in one line."""
 
     @abstractmethod
     def look(self, slices: Sequence[Slice]) -> Sequence[Rows]:

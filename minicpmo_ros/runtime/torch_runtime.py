@@ -20,7 +20,7 @@ from minicpmo_ros.model.checkpoint import Checkpoint
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.kv import KvCache
 from minicpmo_ros.model.llm import Llm
-from minicpmo_ros.model.packed import pack
+from minicpmo_ros.model.packed import pack, size_of
 from minicpmo_ros.model.picture import Slice
 from minicpmo_ros.model.speech import SpeechDecoder
 from minicpmo_ros.model.vision import VisionStage
@@ -83,8 +83,6 @@ class TorchContext:
 class TorchNetwork(Network):
     """The torch modules of one checkpoint."""
 
-    runtime = "torch"
-
     def __init__(
         self,
         config: ModelConfig,
@@ -96,6 +94,12 @@ class TorchNetwork(Network):
         self.config = config
         self.stages = {"vision": vision, "audio": audio, "llm": llm, "speech": speech}
         self._vision, self._audio, self._llm, self._speech = vision, audio, llm, speech
+        weight = speech.emb_text.weight
+        nbytes = sum(size_of(stage) for stage in self.stages.values())
+        self.about = (
+            f"torch on {weight.device}, {str(weight.dtype).removeprefix('torch.')}, weights of"
+            f" {nbytes / 2**30:.2f} GiB"
+        )
 
     @classmethod
     def load(

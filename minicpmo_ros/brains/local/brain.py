@@ -98,18 +98,12 @@ class LocalBrain(Brain):
             mode = self._modes[setup.mode] = self._make_mode(setup)
         mode.open(setup.language, text, voice)
         self._mode = mode
-        self.progress("ready", 1.0)
+        network = self._loaded[0]
+        self.about = "; ".join(filter(None, (network.about, mode.memory)))
 
     def close(self) -> None:
         self._mode = self._loaded = self._asked = None
         self._modes.clear()
-
-    @property
-    def memory(self) -> str:
-        """What the KV caches take, in words; empty before a session is open."""
-        if self._mode is None:
-            return ""
-        return self._mode.memory
 
     # -- units ------------------------------------------------------------------------------
 
