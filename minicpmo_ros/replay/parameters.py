@@ -53,9 +53,33 @@ def _read(file: Path) -> dict[str, object]:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"parameter file {file} cannot be read: {error}") from None
+    try:
+        return _of_omni("", {} if found is None else found)
+    except ConfigError as error:
+        raise ConfigError(f"parameter file {file}: {error}") from None
+
+
+def _of_omni(name: str, content: object) -> dict[str, object]:
+    """What a node, or a namespace with nodes in it, has for us."""
+    if not isinstance(content, dict):
+        raise ConfigError(f"'{name}' stands outside of ros__parameters of a node")
     given: dict[str, object] = {}
-    for node, content in (found if isinstance(found, dict) else {}).items():
+    for key, value in content.items():
+        if key != "ros__parameters":
+            given |= _of_omni(f"{name}/{key}" if name else str(key), value)
         # "/**", "omni", "/**/omni", "/robot/omni": as ROS matches them to a node of this name.
-        if str(node).rsplit("/", 1)[-1] in (NODE, "**") and isinstance(content, dict):
-            given |= content.get("ros__parameters") or {}
+        elif name.rsplit("/", 1)[-1] in (NODE, "*", "**"):
+            given |= _flat(name, {} if value is None else value)
+    return given
+
+
+def _flat(name: str, values: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(values, dict):
+        raise ConfigError(f"ros__parameters of '{name}' must be names with values")
+    given: dict[str, object] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            given |= _flat(name, value, f"{prefix}{key}.")
+        else:
+            given[f"{prefix}{key}"] = value
     return given
