@@ -82,6 +82,7 @@ class Duplex:
         self._ahead = []
 
     def unit(self, unit: Unit, around: Surroundings) -> UnitResult:
+        self._unasked.notice(unit, around)
         self._early.unit_closed(unit.start_ns, unit.end_ns)
         self._ahead = [one for one in self._ahead if one.key >= unit.end_ns]
         shown, unreadable = readable(unit.pictures)
@@ -107,7 +108,6 @@ class Duplex:
             speech,
             self._unasked.follow(
                 unit,
-                around,
                 speaks=not outcome.listens,
                 text=outcome.utterance.text,
                 end_of_turn=outcome.end_of_turn,

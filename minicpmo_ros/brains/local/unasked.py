@@ -32,13 +32,16 @@ class Unasked:
         self._raised = False
         self._in_turn = False
 
-    def follow(
-        self, unit: Unit, around: Surroundings, *, speaks: bool, text: str, end_of_turn: bool
-    ) -> tuple[AlertNote, ...]:
-        """What to raise with this unit's decision."""
+    def notice(self, unit: Unit, around: Surroundings) -> None:
+        """What was heard and seen in a unit, whatever comes of it."""
         self._pictures.extend(picture.stamp_ns for picture in unit.pictures)
         for span in around.voice:
             self._voice_ns = unit.end_ns if span.stop_ns is None else span.stop_ns
+
+    def follow(
+        self, unit: Unit, *, speaks: bool, text: str, end_of_turn: bool
+    ) -> tuple[AlertNote, ...]:
+        """What to raise with the decision of the unit that was noticed last."""
         begins = speaks and not self._in_turn
         self._in_turn = speaks and not end_of_turn
         notes: list[AlertNote] = []
