@@ -121,7 +121,7 @@ def guessed_marks(text: str, samples: int) -> tuple[WordMark, ...]:
     """Words in proportion to their letters, for a chunk whose synthesiser gave no marks."""
     words = text.split()
     ends = list(itertools.accumulate(len(w) + 1 for w in words))
-    starts = [0, *ends[:-1]]
+    starts = [0, *ends][: len(words)]
     return tuple(
         WordMark(w, samples * a // ends[-1], samples * b // ends[-1])
         for w, a, b in zip(words, starts, ends, strict=True)
