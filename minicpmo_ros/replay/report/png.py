@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,11 @@ def write_png(
     if width < 800 or height < 600:
         raise ConfigError(f"a picture of {width} x {height} pixels: it must be 800 x 600 or more")
     path = Path(path)
-    figure = draw(view, title, width, height)
-    figure.savefig(path, format="png", dpi=DPI)
+    with warnings.catch_warnings():
+        # A machine without a Chinese font draws boxes; a warning for each sign says no more.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure = draw(view, title, width, height)
+        figure.savefig(path, format="png", dpi=DPI)
     return path
 
 
