@@ -201,10 +201,19 @@ class Conversation:
         return self._outcome(said, chances, stages)
 
     def settle(self) -> None:
-        """Close the last unit in the cache: work that can wait until its results are out."""
+        """Close the last unit in the cache: work that can wait until its results are out.
+
+        Raises:
+            NumericsError: the network gave NaN; that unit is forgotten.
+        """
         if self._unsettled is not None:
             (terminator, said), self._unsettled = self._unsettled, None
-            self.context.read([terminator, self._control.unit_end])
+            closing = [terminator, self._control.unit_end]
+            self.context.read(closing)
+            # Nothing is drawn from this, so that NaN would show only in all units that follow.
+            if not np.isfinite(self.context.keys(len(closing))).all():
+                self._unit.undo()
+                raise NumericsError("the network gave NaN where a unit ends; it is forgotten")
             self._unit.close(said)
 
     def interrupt(self) -> None:
