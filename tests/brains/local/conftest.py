@@ -3,7 +3,7 @@ there is no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,17 +18,6 @@ if TYPE_CHECKING:
     from tests.brains.local.robot import Prompter
 
 __all__ = ["own_checkpoint", "pytest_pycollect_makemodule", "tiny_checkpoint"]
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Matrices this small are multiplied sooner than threads are woken."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="package")

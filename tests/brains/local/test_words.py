@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -41,7 +42,7 @@ def test_however_a_text_is_cut_all_of_it_that_can_be_pronounced_is_spoken(text, 
 @given(TEXT, st.lists(st.integers(0, 1000), max_size=8))
 def test_no_word_is_spoken_in_two(text, places):
     _, said = pushed(text, places)
-    for before, after in zip(said, said[1:], strict=False):
+    for before, after in itertools.pairwise(said):
         assert not WORD_IN_TWO.fullmatch(before[-1] + after[0])
 
 
