@@ -1,4 +1,4 @@
-"""One network, three ways to converse: switched without loading again, and none disturbs another."""
+"""One network, three ways to converse: switched without loading again, none disturbs another."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_a_checkpoint_is_loaded_with_its_progress(tiny_checkpoint: Path) -> None
 
 
 def test_without_a_checkpoint_it_says_how_to_get_one() -> None:
-    with pytest.raises(ConfigError, match="needs a checkpoint.*minicpmo checkpoint fetch"):
+    with pytest.raises(ConfigError, match=r"needs a checkpoint.*minicpmo checkpoint fetch"):
         of("").open(SessionSetup())
 
 
@@ -75,7 +75,7 @@ def test_a_plain_qwen_is_told_from_minicpmo(own_checkpoint: Path) -> None:
     plain = {k: v for k, v in config.items() if not k.endswith("_config")}
     plain |= {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}
     (own_checkpoint / "config.json").write_text(json.dumps(plain))
-    with pytest.raises((CheckpointError, ConfigError), match="qwen3|MiniCPM-o"):
+    with pytest.raises((CheckpointError, ConfigError), match=r"qwen3|MiniCPM-o"):
         of(own_checkpoint).open(SessionSetup())
 
 
