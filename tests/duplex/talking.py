@@ -11,6 +11,7 @@ import numpy as np
 from minicpmo_ros.duplex.config import DuplexConfig, WindowConfig
 from minicpmo_ros.duplex.conversation import Conversation, Outcome
 from minicpmo_ros.duplex.pictures import Shown
+from minicpmo_ros.duplex.sampler import finite_top
 from minicpmo_ros.duplex.vocoding import CODES_PER_SECOND, RATE_HZ
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.runtime.api import Context, Logits
@@ -25,13 +26,17 @@ Token = int | str
 
 
 class Told:
-    """A sampler that draws what it is told, and nothing more. logits: what it was asked about."""
+    """A sampler that draws what it is told, and nothing more; as ours, nothing out of NaN.
+
+    logits: what it was asked about.
+    """
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
         self.logits: list[np.ndarray] = []
 
     def __call__(self, logits: Logits) -> int:
+        finite_top(logits)
         assert self.tokens, "one token too many was drawn"
         self.logits.append(logits.copy())
         return self.tokens.pop(0)

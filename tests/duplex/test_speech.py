@@ -31,7 +31,7 @@ EOS = SPEECH.eos
 def turn_of(speech: SpeechDecoder, sampler: object, capacity: int | None = None) -> SpeechTurn:
     """A turn over a network of which there is only the speech decoder."""
     config = SimpleNamespace(llm=SimpleNamespace(hidden=speech.config.llm_hidden))
-    network = TorchNetwork(config, None, None, None, speech)
+    network = TorchNetwork(config, *(torch.nn.Identity() for _ in range(3)), speech)
     return SpeechTurn(network, network.speech(capacity), sampler)
 
 
