@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from minicpmo_ros.cli import app
 from minicpmo_ros.errors import InputError, MinicpmoError
+from minicpmo_ros.parity import draws
 from tests.parity.making import read_pair, write_pair, write_wide
 
 Listed = dict[str, Any]
@@ -187,6 +188,23 @@ def test_one_wrong_code_of_speech_fails(wide_checkpoint, wide_pair, tmp_path):
     write_pair(tmp_path / "spoiled", listed, arrays)
     code, rows = parity(wide_checkpoint, tmp_path / "spoiled")
     assert (code, failed(rows)) == (1, ["duplex_scripted vocoder"])
+
+
+def test_where_codes_are_nearly_equal_the_reference_may_have_drawn_any(
+    wide_checkpoint, wide_pair, tmp_path, monkeypatch
+):
+    listed, arrays = read_pair(wide_pair)
+    listed = only(listed, "tts", "duplex_scripted")
+    listed["tts"]["chunk2"][-1] += 1
+    session = listed["duplex_scripted"]
+    for given in session["rows"][2]["vocoder"]:
+        given[0][-1] += 1
+    listed["tts"]["temperature"] = session["tts_temperature"] = 0.01
+    write_pair(tmp_path / "drawn", listed, arrays)
+    code, rows = parity(wide_checkpoint, tmp_path / "drawn")
+    assert (code, failed(rows)) == (1, ["tts chunk2", "duplex_scripted vocoder"])
+    monkeypatch.setattr(draws, "ODDS", 1e300)  # at which anything is nearly equal
+    assert parity(wide_checkpoint, tmp_path / "drawn")[0] == 0
 
 
 def test_a_slid_window_that_is_not_the_golden_one_fails(wide_checkpoint, wide_pair, tmp_path):
