@@ -178,7 +178,7 @@ def bench_model(
     size: Annotated[
         list[str], typer.Option(help="tiny, quarter or full; may be given more than once.")
     ] = ["tiny", "quarter", "full"],  # noqa: B006 - as above
-    units: Annotated[int, typer.Option(min=9, help="Units of one second at each size.")] = 40,
+    units: Annotated[int, typer.Option(min=16, help="Units of one second at each size.")] = 40,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "bf16",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, help="Of torch on a CPU; 0: one a core.")] = 0,

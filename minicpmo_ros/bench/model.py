@@ -151,7 +151,7 @@ def _figures(size: str, found: stages.Times) -> list[Figure]:
         if size == "tiny":
             loop = found["unit.loop"]
             figures.append(Figure.at_most("model.loop_ms_per_unit", loop, LOOP_GOAL_MS, "ms"))
-        for name in ("listen", "speak", "settle"):
+        for name in ("listen", "listen_early", "speak", "speak_early", "settle"):
             figures.append(Figure(f"{prefix}unit_{name}_ms", found[f"unit.{name}"], "ms"))
         figures.append(Figure(f"{prefix}python_percent_of_unit", found["unit.loop_percent"], "%"))
         figures.append(Figure(f"{prefix}peak_gib", gib(found["peak.unit"]), "GiB"))
@@ -179,7 +179,9 @@ def _table(size: str, found: stages.Times) -> Table:
     row("a code of speech", found["speech_token_ms"], mib("bytes.speech"), mib("peak.speech"))
     if "unit.loop" in found:
         row("unit that listens", found["unit.listen"], "", mib("peak.unit"))
-        row("unit that speaks", found["unit.speak"])
+        row("the same, its picture read before", found["unit.listen_early"])
+        row("unit that speaks seven words", found["unit.speak"])
+        row("the same, its picture read before", found["unit.speak_early"])
         row("closing a unit", found["unit.settle"])
         row(f"of a unit, Python ({found['unit.loop_percent']:.1f} %)", found["unit.loop"])
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
@@ -90,9 +91,9 @@ def unit_ms(
     """Medians over units with a picture each, five that listen and three that speak in turn.
 
     Returns:
-        ms: listening and speaking units, from their sound to what they came to; "settle", which is
-        after that; "loop", what of all that is neither network nor the cutting of pictures, and
-        its share of the whole in percent.
+        ms: listening and speaking units, from their end to what they came to, with their picture
+        looked at then or, "_early", before; "settle", which is after that; "loop", what of a unit
+        is neither network nor the cutting of its picture, and its share of the whole in percent.
     """
     clock = _Clock()
     script = Script(tokenizer)
@@ -106,26 +107,31 @@ def unit_ms(
     control = tokenizer.control
     words = tokenizer.encode(" one two three four five six seven eight nine ten")[:WORDS]
     second, picture = noise_sound(1), noise_picture(0)
-    spans: dict[str, list[float]] = {name: [] for name in ("listen", "speak", "settle", "loop")}
+    spans: dict[str, list[float]] = defaultdict(list)
     whole = 0.0
     for number in range(units):
         place = number % LOOP
         speaks = place >= LOOP - TURN
         script.tokens = _script(speaks, place == LOOP - 1, control, words)
+        shown = [Shown(number, picture)]
+        early = number // LOOP % 2 == 1
+        if early:
+            conversation.show(shown)
         clock.ms = 0.0
         began = time.perf_counter()
-        outcome = conversation.hear(second, [Shown(number, picture)])
+        outcome = conversation.hear(second, shown)
         decided = time.perf_counter()
         conversation.settle()
         ended = time.perf_counter()
         if number:  # the first warms up
-            spans["speak" if speaks else "listen"].append((decided - began) * MS)
+            kind = ("speak" if speaks else "listen") + ("_early" if early else "")
+            spans[kind].append((decided - began) * MS)
             spans["settle"].append((ended - decided) * MS)
             ours = (ended - began) * MS - clock.ms - outcome.ms["picture"]
             spans["loop"].append(ours)
             whole += (ended - began) * MS
         advance()
-    found = {name: median(values) for name, values in spans.items() if values}
+    found = {name: median(values) for name, values in spans.items()}
     found["loop_percent"] = 100.0 * sum(spans["loop"]) / whole
     return found
 
