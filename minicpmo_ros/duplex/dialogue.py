@@ -167,8 +167,8 @@ class Dialogue:
         rows = dict(rows or {})
         for number, one in enumerate(shown):
             limit = one.max_slices or max_slices
-            height, width = one.pixels.shape[:2]
             embeds = self.network.look(slices(one.pixels, limit, config))
+            height, width = one.pixels.shape[:2]
             grid = cut((width, height), limit, config).grid
             image_id = None if first_id is None else first_id + number
             parts += prompts.picture_parts(grid, len(rows), image_id)
