@@ -15,7 +15,7 @@ from tests.tiny_network import own_checkpoint, pytest_pycollect_makemodule, tiny
 if TYPE_CHECKING:
     from minicpmo_ros.brains.local import LocalBrain
     from minicpmo_ros.model.tokenizer import Tokenizer
-    from tests.brains.local.robot import Prompter
+    from tests.directed_network import DirectedNetwork
 
 __all__ = ["own_checkpoint", "pytest_pycollect_makemodule", "tiny_checkpoint"]
 
@@ -28,19 +28,19 @@ def tokenizer(tiny_checkpoint: Path) -> Tokenizer:
 
 
 @pytest.fixture
-def prompter(tiny_checkpoint: Path, tokenizer: Tokenizer) -> Prompter:
+def prompter(tiny_checkpoint: Path, tokenizer: Tokenizer) -> DirectedNetwork:
     """The network, which looks at pictures as 56 x 56 pixels: that is quick."""
     from minicpmo_ros.runtime.torch_runtime import TorchNetwork
-    from tests.brains.local.robot import Prompter
+    from tests.directed_network import DirectedNetwork
 
     network = TorchNetwork.load(tiny_checkpoint)
     config = network.config
     network.config = replace(config, slices=replace(config.slices, resolution=56))
-    return Prompter(network, tokenizer)
+    return DirectedNetwork(network, tokenizer)
 
 
 @pytest.fixture
-def make(prompter: Prompter, tokenizer: Tokenizer) -> Callable[..., LocalBrain]:
+def make(prompter: DirectedNetwork, tokenizer: Tokenizer) -> Callable[..., LocalBrain]:
     """A local brain over it that listens first to nobody; settings as the omni node has them."""
     from minicpmo_ros.brains.build import OmniSettings, make_brain
     from minicpmo_ros.brains.local import LocalBrain

@@ -129,9 +129,9 @@ def prompt_of(brain, mode: str, language: str = "en", prompt: str = "") -> str:
     """The text of the system prompt that was read; control tokens are left out."""
     brain.open(SessionSetup(mode=mode, language=language, prompt=prompt))
     context = getattr(brain._mode, "conversation", None) or brain._mode.dialogue
-    parts = [part for part in context.context.read_parts if isinstance(part, list)]
-    context.context.read_parts.clear()
-    return context.tokenizer.decode([token for part in parts for token in part])
+    text = context.tokenizer.decode(context.context.ids)
+    context.context.parts.clear()
+    return text
 
 
 @pytest.mark.parametrize("mode", ["duplex", "streaming"])
