@@ -137,7 +137,7 @@ def test_a_rule_of_another_form_is_refused_with_the_right_one(rule):
 
 
 def test_a_value_that_is_no_yaml_is_refused():
-    with pytest.raises(ConfigError, match="rule 'seed:=.': the value is not YAML"):
+    with pytest.raises(ConfigError, match=r"rule 'seed:=\[': the value is not YAML"):
         omni_parameters(None, ["seed:=["])
 
 
