@@ -10,8 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minicpmo_ros.duplex.config import WindowConfig
-from minicpmo_ros.duplex.pictures import Shown
-from tests.duplex.talking import PICTURE_ROWS, PROMPT_ROWS, Talk, Watched, picture, same
+from minicpmo_ros.duplex.pictures import Gaze, Shown
+from minicpmo_ros.duplex.timing import Stages
+from tests.duplex.talking import (
+    PICTURE_ROWS,
+    PREFIX,
+    PROMPT_ROWS,
+    SUFFIX,
+    Talk,
+    Watched,
+    picture,
+    same,
+)
 
 
 def shown(keys: Sequence[int]) -> list[Shown]:
@@ -60,22 +70,39 @@ def test_pictures_that_came_early_are_not_read_again(network, tokenizer):
 
 
 @pytest.mark.parametrize("deaf", [False, True])
-def test_a_picture_taken_back_is_not_decided_upon(network, tokenizer, deaf):
+@pytest.mark.parametrize("final", [[0], [0, 1], [1]])
+def test_a_picture_taken_back_is_not_decided_upon(network, tokenizer, final, deaf):
     talk, other = Talk(network, tokenizer), Talk(network, tokenizer)
     talk.conversation.show(shown([0, 1]))
-    found = talk.unit("listen", shown=shown([0]), deaf=deaf)
-    assert same(found, other.unit("listen", shown=shown([0]), deaf=deaf))
+    found = talk.unit("listen", shown=shown(final), deaf=deaf)
+    assert same(found, other.unit("listen", shown=shown(final), deaf=deaf))
     assert_equal(talk, other)
 
 
-def test_slices_stand_behind_their_picture(network, tokenizer):
-    talk = Talk(network, tokenizer)
-    watched = Watched(network)
-    watched.network.look(())
-    talk.unit("listen", shown=shown([2]))
-    cells = (talk.rows - PROMPT_ROWS - 13) // PICTURE_ROWS - 1
-    assert cells > 1
-    assert talk.rows == PROMPT_ROWS + 13 + (1 + cells) * PICTURE_ROWS
+def test_pictures_alone_are_decided_upon_behind_the_last_of_them(network, tokenizer):
+    outcome = Talk(network, tokenizer).hear("listen", shown=shown([0, 1]), deaf=True)
+    gaze = Gaze(network, tokenizer.control, max_slices=1, max_pictures=2)
+    gaze.look(shown([0, 1]), Stages())
+    context = network.context(200)
+    unit = [[tokenizer.control.unit], *gaze.parts(0), *gaze.parts(1)]
+    powers = np.exp(context.logits(context.read(PREFIX, SUFFIX, *unit)))
+    expected = powers[tokenizer.control.listen] / powers.sum()
+    assert outcome.p_listen == pytest.approx(expected, rel=1e-4)
+
+
+def test_slices_stand_behind_their_picture_between_their_own_signs(network, tokenizer):
+    control = tokenizer.control
+    gaze = Gaze(network, control, max_slices=1, max_pictures=3)
+    gaze.look([picture(0), picture(2, cells=4)], Stages())
+    whole = [[control.image], 64, [control.image_end]]
+    cell = [[control.slice], 64, [control.slice_end]]
+
+    def signs(key: int) -> list:
+        parts = gaze.parts(key)
+        return [part if isinstance(part, list) else len(part) for part in parts]
+
+    assert signs(0) == whole
+    assert signs(2) == whole + 4 * cell
 
 
 @settings(max_examples=15)

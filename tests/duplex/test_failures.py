@@ -113,9 +113,13 @@ def spoil(context, call: int) -> None:
     context.logits = logits
 
 
-@pytest.mark.parametrize("call", [1, 3], ids=["before the decision", "behind two words"])
+@pytest.mark.parametrize(
+    "call, word",
+    [(1, "i"), (3, "i"), (2, "turn_eos")],
+    ids=["before the decision", "behind two words", "behind the end of a turn"],
+)
 @pytest.mark.parametrize("early", [False, True])
-def test_numbers_gone_wrong_cost_their_unit_and_what_was_heard(talk_with, call, early):
+def test_numbers_gone_wrong_cost_their_unit_and_what_was_heard(talk_with, call, word, early):
     """The audio encoder begins anew, because its caches may be what is wrong."""
     talk, other = speaking(talk_with()), speaking(talk_with())
     for one in (talk, other):
@@ -125,7 +129,7 @@ def test_numbers_gone_wrong_cost_their_unit_and_what_was_heard(talk_with, call, 
     if early:
         talk.conversation.show([picture(2)])
     with pytest.raises(NumericsError):
-        talk.hear("i", "i", "i", shown=[picture(2)])
+        talk.hear(word, "i", "i", shown=[picture(2)])
     assert talk.state() == before
     np.testing.assert_array_equal(talk.keys(), keys)
     other.conversation.ears.reset()
@@ -168,9 +172,21 @@ def test_an_interruption_outlives_a_unit_that_fails(talk_with):
     for fails in ("short", "nothing"):
         with pytest.raises(InputError):
             broken(talk, fails)
-    spoil(talk.conversation.context, 1)
+    context = talk.conversation.context
+    spoil(context, 1)
     with pytest.raises(NumericsError):
         talk.hear()
+    read = context.read
+
+    def fails_at_the_end_of_the_turn(*parts):
+        if parts == (list(talk.ids("turn_eos")),):
+            raise RuntimeError("the device is gone")
+        return read(*parts)
+
+    context.read = fails_at_the_end_of_the_turn
+    with pytest.raises(RuntimeError):
+        talk.hear()
+    context.read = read
     outcome = talk.unit()
     assert outcome.listens
     assert outcome.fed == talk.ids("turn_eos", "listen")
