@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def test_decisions_carry_chances_lengths_and_timings(simulation, talk, local):
         assert {"audio", "prefill", "decode", "brain"} <= stages.keys()
         assert all(ms >= 0 for ms in stages.values())
     lengths = [decision.kv_length for decision in decisions]
-    assert all(b - a >= 77 for a, b in zip(lengths, lengths[1:], strict=False))
+    assert all(b - a >= 77 for a, b in itertools.pairwise(lengths))
 
 
 def test_the_log_says_what_runs_in_how_much_memory(simulation, local, capfd):
