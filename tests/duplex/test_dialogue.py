@@ -439,14 +439,15 @@ def test_in_whatever_order_it_is_used_turns_are_opened_and_closed_in_pairs(
     directed = DirectedNetwork(network, tokenizer)
     directed.rest = tokenizer.encode("a")[0]
     dialogue = opened(directed, kv_capacity=2048, high_tokens=2048, reply_tokens=3)
+    heard = False
     for step in steps:
         match step:
-            case "hear":
-                dialogue.hear(sound(1))
-            case "look":
-                dialogue.hear(sound(1), [shown(1)])
-            case "begin" if not dialogue.replying:
+            case "hear" | "look":
+                dialogue.hear(sound(1), [shown(1)] if step == "look" else [])
+                heard = True
+            case "begin" if heard:
                 dialogue.begin(reply_turn())
+                heard = False
             case "more":
                 dialogue.more(2)
             case "stop":
