@@ -103,6 +103,9 @@ class Conversation:
         self._speech_context = network.speech() if config.speaks else None
         self._control = tokenizer.control
         self._controls = frozenset(tokenizer.added.values())
+        self._unsaid = self._controls - tokenizer.readable_ids
+        if config.reference_compat:
+            self._unsaid = tokenizer.special_ids | {self._control.turn_eos}
         slices = config.max_slices or network.config.slices.max_slices
         self._gaze = Gaze(network, tokenizer.control, slices, config.max_pictures)
         generated = config.tokens_per_unit + 2
@@ -302,7 +305,7 @@ class Conversation:
         listens = said.fed[-1] == self._control.listen
         if said.end_of_turn and not self.config.reference_compat:
             listens = False  # it ended its turn and listens at once; there, what it said is lost
-        words = () if listens else tuple(t for t in said.ids if t not in self._controls)
+        words = () if listens else tuple(t for t in said.ids if t not in self._unsaid)
         self._unsettled = (said.fed[-1], words)
         utterance = Utterance()
         if not listens:

@@ -22,10 +22,16 @@ from torch import Tensor
 from minicpmo_ros.errors import ConfigError, InputError
 from minicpmo_ros.model.audio import POSITIONS_PER_SECOND, Audio
 from minicpmo_ros.model.config import AudioConfig
-from minicpmo_ros.model.mel import HOP, PIECE, RATE_HZ, Array, StreamingMel, checked_sound, log_mel
-
-SILENT_RMS = 1e-3
-"""-60 dBFS. Below it there is no voice to copy."""
+from minicpmo_ros.model.mel import (
+    HOP,
+    PIECE,
+    VOICE_S,
+    Array,
+    StreamingMel,
+    checked_sound,
+    checked_voice,
+    log_mel,
+)
 
 
 def capacity_s(config: AudioConfig) -> int:
@@ -207,7 +213,7 @@ def embed_voice(
     stage: Audio,
     samples: Array,
     *,
-    seconds: tuple[float, float] = (1.0, 60.0),
+    seconds: tuple[float, float] = VOICE_S,
     reference_compat: bool = False,
 ) -> Tensor:
     """Embeddings of a reference voice, for the system prompt; see `embed_sound`.
@@ -219,16 +225,5 @@ def embed_voice(
     Raises:
         InputError: too short, too long, silent, or see `mel.checked_sound`.
     """
-    samples = checked_sound(samples, what="the reference voice")
-    shortest, longest = seconds
-    length_s = len(samples) / RATE_HZ
-    if not shortest <= length_s <= longest:
-        raise InputError(
-            f"the reference voice is {length_s:.2f} s long; {shortest:g} to {longest:g} s are taken"
-            " (5 to 15 s of clear speech are best)"
-        )
-    rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
-    if rms < SILENT_RMS:
-        level = 20 * np.log10(max(rms, 1e-9))
-        raise InputError(f"the reference voice is silent ({level:.0f} dBFS); record it louder")
+    samples = checked_voice(samples, seconds)
     return embed_sound(stage, samples, reference_compat=reference_compat)

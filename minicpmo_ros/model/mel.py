@@ -38,6 +38,11 @@ FIRST_SECOND = SECOND + 3 * HOP
 DYNAMIC_FROM = 5 * SECOND
 SLIDE = 10 * SECOND
 
+SILENT_RMS = 1e-3
+"""-60 dBFS. Below it there is no voice to copy."""
+VOICE_S = (1.0, 60.0)
+"""The shortest and the longest reference voice that is taken."""
+
 
 def checked_sound(samples: Array, *, what: str = "sound") -> Array:
     """Return samples as float32, or say why they are no sound.
@@ -57,6 +62,27 @@ def checked_sound(samples: Array, *, what: str = "sound") -> Array:
     if not np.isfinite(samples).all():
         bad = int(np.count_nonzero(~np.isfinite(samples)))
         raise InputError(f"{what} has {bad} samples that are NaN or infinite, of {len(samples)}")
+    return samples
+
+
+def checked_voice(samples: Array, seconds: tuple[float, float] = VOICE_S) -> Array:
+    """A reference voice as `checked_sound` returns it.
+
+    Raises:
+        InputError: too short, too long, silent, or see there.
+    """
+    samples = checked_sound(samples, what="the reference voice")
+    shortest, longest = seconds
+    length_s = len(samples) / RATE_HZ
+    if not shortest <= length_s <= longest:
+        raise InputError(
+            f"the reference voice is {length_s:.2f} s long; {shortest:g} to {longest:g} s are taken"
+            " (5 to 15 s of clear speech are best)"
+        )
+    rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+    if rms < SILENT_RMS:
+        level = 20 * np.log10(max(rms, 1e-9))
+        raise InputError(f"the reference voice is silent ({level:.0f} dBFS); record it louder")
     return samples
 
 

@@ -108,6 +108,12 @@ class Tokenizer:
         directory: with tokenizer.json and tokenizer_config.json.
         vocab: rows of the language model's embedding; every id must be below.
 
+    Attributes:
+        added: ids of the control tokens by their spelling.
+        readable_ids: of those that are text when they are decoded, such as <think>.
+        special_ids: of those that tokenizer_config.json declares special; the published one leaves
+            out a few, such as <|turn_bos|>, that tokenizer.json marks as special, too.
+
     Raises:
         CheckpointError: a file is missing or unreadable, control tokens are missing (the message
             names them: it is another model's tokenizer), or ids exceed `vocab`.
@@ -124,6 +130,8 @@ class Tokenizer:
         self._texts = self._text.get_vocab()
         # Such as <think>: control on the way in, yet readable on the way out.
         self._readable = {t["content"]: t["id"] for t in added if not t["special"]}
+        self.readable_ids = frozenset(self._readable.values())
+        self.special_ids = self._declared_special(settings)
         self.control = self._control_ids()
         self.bad_ids: tuple[int, ...] = tuple(settings.get("bad_token_ids") or ())
         self.chat_template = self._read_chat_template(settings)
@@ -206,6 +214,17 @@ class Tokenizer:
                 f" {len(self.added)} control tokens these are missing: {', '.join(missing)}"
             )
         return ControlIds(**{field: self.added[name] for field, name in CONTROLS.items()})
+
+    def _declared_special(self, settings: dict[str, Any]) -> frozenset[int]:
+        names = [
+            value for key, value in settings.items() if re.fullmatch("(bos|eos|pad|unk)_token", key)
+        ]
+        if "additional_special_tokens" in settings:
+            names += settings["additional_special_tokens"] or ()
+        else:
+            names += self.added.keys() - self._readable.keys()
+        spelled = (name["content"] if isinstance(name, dict) else name for name in names)
+        return frozenset(self.added[name] for name in spelled if name in self.added)
 
     def _read_chat_template(self, settings: dict[str, Any]) -> str | None:
         """In tokenizer_config.json, or, as newer transformers save it, in a file of its own."""

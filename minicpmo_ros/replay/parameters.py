@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import fields
 from pathlib import Path
 
@@ -28,7 +29,11 @@ def omni_parameters(file: Path | None, rules: list[str]) -> dict[str, Value]:
         raise ConfigError(wrong)
     table = {p.name: p for p in parameters.TABLE[NODE]}
     known = {name: value for name, value in given.items() if name in table}
-    return {name: table[name].check(value) for name, value in known.items() if name not in NOT_OURS}
+    return {
+        name: table[name].check(_as_ros_reads(value, table[name].default))
+        for name, value in known.items()
+        if name not in NOT_OURS
+    }
 
 
 def omni_settings(values: dict[str, Value]) -> OmniSettings:
@@ -36,6 +41,14 @@ def omni_settings(values: dict[str, Value]) -> OmniSettings:
     ours = {field.name for field in fields(OmniSettings)}
     found = {name: value for name, value in values.items() if name in ours}
     return OmniSettings(**{**found, "publish_timings": False})  # type: ignore[arg-type]
+
+
+def _as_ros_reads(value: object, default: Value) -> object:
+    """ROS takes 1e-3 for a number; PyYAML, after YAML 1.1, only 1.0e-3."""
+    if isinstance(value, str) and isinstance(default, float):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
 
 
 def _rule(rule: str) -> tuple[str, object]:

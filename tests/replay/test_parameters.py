@@ -180,3 +180,7 @@ def test_a_session_takes_what_it_has_of_the_nodes_parameters():
     assert omni_settings(values) == OmniSettings(
         brain="local", kv_capacity=512, publish_timings=False
     )
+
+
+def test_a_number_without_a_point_is_one_as_it_is_for_ros() -> None:
+    assert omni_parameters(None, ["temperature:=1e-3"]) == {"temperature": 1e-3}

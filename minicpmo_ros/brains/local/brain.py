@@ -26,6 +26,8 @@ from minicpmo_ros.errors import BrainError, CheckpointError, InputError
 from minicpmo_ros.media.sound_file import read_sound
 from minicpmo_ros.messages import Picture
 from minicpmo_ros.model import prompts
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.mel import RATE_HZ, checked_voice
 from minicpmo_ros.timeline.unit import Unit
 
 if TYPE_CHECKING:
@@ -161,6 +163,8 @@ class LocalBrain(Brain):
             ) from None
         if not directory.is_dir():
             raise CheckpointError(f"checkpoint {directory}: there is no such directory")
+        # What takes minutes comes last: a wrong tokenizer is found before.
+        tokenizer = Tokenizer(directory, ModelConfig.load(directory).llm.vocab)
         network = TorchNetwork.load(
             directory,
             device=self.config.device,
@@ -168,7 +172,7 @@ class LocalBrain(Brain):
             threads=self.config.threads,
             progress=self.progress,
         )
-        return network, Tokenizer(directory, network.config.llm.vocab)
+        return network, tokenizer
 
     def _make_mode(self, setup: SessionSetup) -> Mode:
         assert self._loaded is not None
@@ -185,4 +189,4 @@ class LocalBrain(Brain):
     def _voice(self) -> NDArray[np.float32] | None:
         if not self.config.reference_voice:
             return None
-        return read_sound(self.config.reference_voice, 16_000)
+        return checked_voice(read_sound(self.config.reference_voice, RATE_HZ))

@@ -90,6 +90,21 @@ def test_a_foreign_tokenizer_is_told_by_the_control_tokens_that_it_lacks(
         of(own_checkpoint).open(SessionSetup())
 
 
+def test_what_is_wrong_beside_the_weights_is_found_before_they_are_loaded(
+    own_checkpoint: Path, tmp_path: Path
+) -> None:
+    quiet = tmp_path / "quiet.wav"
+    soundfile.write(quiet, np.zeros(32_000, np.float32), 16_000)
+    (own_checkpoint / "tokenizer.json").write_text('{"model": {}}')
+    for settings, error in (({}, CheckpointError), ({"reference_voice": str(quiet)}, InputError)):
+        brain = of(own_checkpoint, **settings)
+        told: list[str] = []
+        brain.progress = lambda what, share, told=told: told.append(what)
+        with pytest.raises(error):
+            brain.open(SessionSetup())
+        assert told == []
+
+
 def test_a_failed_opening_can_be_tried_again_when_the_cause_is_gone(own_checkpoint: Path) -> None:
     path = own_checkpoint / "tokenizer.json"
     text = path.read_text()
