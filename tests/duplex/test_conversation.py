@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import numpy as np
 import pytest
 
 from minicpmo_ros.errors import InputError
+from minicpmo_ros.model.tokenizer import Tokenizer
 from tests.duplex.talking import (
     LISTENING_ROWS,
     PICTURE_ROWS,
@@ -101,6 +103,18 @@ def test_a_word_where_a_control_token_is_expected_is_said(talk_with):
     lost = talk_with(reference_compat=True).unit("h", "i", "chunk_eos")
     assert lost.utterance.text == "i"
     assert lost.fed == outcome.fed
+
+
+@pytest.mark.parametrize("compat, said", [(False, "h think"), (True, "h turn_bos think")])
+def test_text_is_remembered_as_said(network, own_checkpoint, compat, said):
+    """The reference remembers what the checkpoint does not declare special, too."""
+    file = own_checkpoint / "tokenizer_config.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps(settings | {"additional_special_tokens": ["<|speak|>"]}))
+    talk = Talk(network, Tokenizer(own_checkpoint), reference_compat=compat)
+    tokens = ("speak", "h", "turn_bos", "think", "speak", "turn_eos", "chunk_eos")
+    assert talk.unit(*tokens).utterance.text == "h<think>"
+    assert talk.conversation.window.units[-1].said == talk.ids(*said.split())
 
 
 def test_listening_after_the_end_of_a_turn_loses_nothing(talk_with):

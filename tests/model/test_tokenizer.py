@@ -86,6 +86,19 @@ def test_control_tokens_are_silent_but_for_the_readable(tokenizer: Tokenizer) ->
     assert tokenizer.decode([len(tokenizer), -1, 10**9]) == ""
 
 
+def test_the_checkpoint_declares_what_is_special(own_checkpoint: Path) -> None:
+    """As published: fewer than are marked so. Where it declares none, those that are marked."""
+    file = own_checkpoint / "tokenizer_config.json"
+    marked = Tokenizer(own_checkpoint)
+    control = marked.control
+    assert marked.special_ids == set(marked.added.values()) - marked.readable_ids
+    settings = json.loads(file.read_text())
+    spellings = ["<|speak|>", {"content": "<|turn_eos|>", "special": True}]
+    file.write_text(json.dumps(settings | {"additional_special_tokens": spellings}))
+    named = {control.im_start, control.im_end, control.endoftext, control.unk}
+    assert Tokenizer(own_checkpoint).special_ids == named | {control.speak, control.turn_eos}
+
+
 def test_bad_ids_come_from_the_checkpoint(tokenizer: Tokenizer) -> None:
     settings = json.loads((tokenizer.directory / "tokenizer_config.json").read_text())
     assert tokenizer.bad_ids == tuple(settings["bad_token_ids"])
