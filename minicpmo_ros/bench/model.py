@@ -9,7 +9,7 @@ import torch
 from rich.progress import Progress
 from rich.table import Table
 
-from minicpmo_ros.bench import stages, units
+from minicpmo_ros.bench import anchors, stages, units
 from minicpmo_ros.bench.figures import Figure, show
 from minicpmo_ros.bench.memory import available_bytes, gib, peak_bytes, restart_peak
 from minicpmo_ros.bench.random_network import random_network, random_tokenizer
@@ -33,7 +33,15 @@ MEASURES: dict[str, Callable[[ModelConfig, torch.dtype, torch.device], stages.Ti
     "audio": stages.audio_ms,
     "llm layer": stages.llm_ms,
     "speech": stages.speech_ms,
+    "transformers": anchors.ratios,
 }
+# Our time over that of the same layers in transformers, in the same run.
+ANCHORS = (
+    "vision_x_transformers",
+    "prefill_x_transformers",
+    "decode_x_transformers",
+    "speech_token_x_transformers",
+)
 LOOP_GOAL_MS = 5.0
 # Beside the weights: caches, activations, what is held twice while it is packed, the process.
 SPARE = 6 * 2**30
@@ -145,6 +153,8 @@ def _figures(size: str, found: stages.Times) -> list[Figure]:
                 found[name] < reference if against else None,
             )
         )
+    for name in ANCHORS:
+        figures.append(Figure.at_most(prefix + name, found[name], 1.0))
     ratio = found["decode_ms_per_layer"] / found["read_ms_per_layer"]
     figures.append(Figure(f"{prefix}decode_x_memory_read", ratio))
     if "unit.loop" in found:

@@ -34,22 +34,23 @@ Times = dict[str, float]
 
 def repeat(work: Callable[[], object], device: torch.device, budget_s: float = BUDGET_S) -> float:
     """Median time of some work, in ms: once to warm up, then three times or more in a budget."""
-
-    def once() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        began = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return (time.perf_counter() - began) * MS
-
-    once()
+    once_ms(work, device)
     end_s = time.perf_counter() + budget_s
-    spans = [once() for _ in range(3)]
+    spans = [once_ms(work, device) for _ in range(3)]
     while time.perf_counter() < end_s and len(spans) < 50:
-        spans.append(once())
+        spans.append(once_ms(work, device))
     return median(spans)
+
+
+def once_ms(work: Callable[[], object], device: torch.device) -> float:
+    """Time of some work, with all that it leaves to a card."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began) * MS
 
 
 def vision_ms(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Times:

@@ -32,7 +32,7 @@ def test_every_figure_that_is_promised_is_measured(
     figures = written["figures"]
     assert written["machine"]["conditions"]["threads"] == 1
     assert figures["model.loop_ms_per_unit"] > 0
-    for name in model.REFERENCE:
+    for name in (*model.REFERENCE, *model.ANCHORS):
         assert figures[f"model.tiny.{name}"] > 0
     assert figures["model.tiny.unit_listen_early_ms"] < figures["model.tiny.unit_listen_ms"]
     assert 0 < figures["model.tiny.python_percent_of_unit"] < 100
