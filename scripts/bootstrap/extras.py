@@ -41,6 +41,7 @@ EXTRAS = (
     Extra("video", "recordings from videos", disk_mb=150),
     # On x86-64 torch brings CUDA with it, unless pip finds a build for CPUs.
     Extra("model", "the network in torch", disk_mb=9000),
+    Extra("export", "ONNX files of the network", disk_mb=200),
     Extra("test", "what the tests need", disk_mb=250),
     Extra("lint", "ruff and mypy", disk_mb=150),
 )
@@ -48,12 +49,12 @@ EXTRAS = (
 # Which extras a target needs. `extras` takes all that the machine can hold.
 PROFILES: dict[str, tuple[str, ...]] = {
     "run": ("report",),
-    "test": ("report", "video", "test", "model"),
-    "lint": ("report", "video", "test", "lint", "model"),
+    "test": ("report", "video", "test", "model", "export"),
+    "lint": ("report", "video", "test", "lint", "model", "export"),
     "extras": (),
 }
 # Without these a target works, too: what they are for is skipped.
-DISPENSABLE = ("model",)
+DISPENSABLE = ("model", "export")
 
 
 def has_nvidia() -> bool:
