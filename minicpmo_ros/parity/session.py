@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from minicpmo_ros.duplex.config import DuplexConfig, SamplerConfig, WindowConfig
 from minicpmo_ros.duplex.conversation import Conversation, Outcome
 from minicpmo_ros.duplex.pictures import Shown
-from minicpmo_ros.duplex.vocoding import LOOK_AHEAD
+from minicpmo_ros.duplex.vocoding import CODES_PER_SECOND, LOOK_AHEAD
 from minicpmo_ros.errors import InputError
 from minicpmo_ros.model.prompts import duplex_prompt
 from minicpmo_ros.model.tokenizer import Tokenizer
@@ -118,7 +119,9 @@ def play(
     Args:
         prompt: ids before and after the reference voice.
     """
-    network = ReferenceNetwork(plain, session.speech_temperature, session.bias)
+    network = ReferenceNetwork(
+        plain, session.speech_temperature, session.bias, longest_turn(session.rows)
+    )
     script = None if session.script is None else Script(tokenizer)
     recorder = Recorder()
     conversation = Conversation(
@@ -155,24 +158,23 @@ def play(
 def golden_codes(rows: Sequence[dict[str, Any]]) -> list[list[int]]:
     """The codes that the speech decoder wrote in each unit, from what the vocoder was given.
 
-    A list begins with what was left from before: at first, and after the last of a turn, three
-    codes of silence, later the three that it had only seen. What was not given in its own unit is
-    left out.
+    Each list begins with what the vocoder had seen already, or with silence. A unit's last codes
+    may be in the next unit's list; those that were never given are left out.
     """
-    found, waiting = [], LOOK_AHEAD
-    for row in rows:
-        given = row.get("vocoder") or []
-        stream = list(given[0][0]) if given else []
-        for codes, _ in given[1:]:
-            stream += codes[LOOK_AHEAD:]
-        fresh = stream[waiting:]
-        found.append(fresh)
-        if given and given[-1][1]:
-            waiting = LOOK_AHEAD
-        else:
-            kept = LOOK_AHEAD if given else waiting
-            waiting = kept + int(row.get("n_tts_tokens", len(fresh))) - len(fresh)
-    return found
+    given = [
+        [code for codes, _ in row.get("vocoder") or () for code in codes[LOOK_AHEAD:]]
+        for row in rows
+    ]
+    stream = itertools.chain.from_iterable(given)
+    return [
+        list(itertools.islice(stream, int(row.get("n_tts_tokens", len(fresh)))))
+        for row, fresh in zip(rows, given, strict=True)
+    ]
+
+
+def longest_turn(rows: Sequence[dict[str, Any]]) -> int:
+    """Rows of the speech decoder's cache that suffice if all units are one turn."""
+    return sum(int(row.get("n_tokens", 0)) + 1 + CODES_PER_SECOND for row in rows)
 
 
 def _config(session: Session) -> DuplexConfig:
