@@ -32,7 +32,9 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     Computed in float32, returned in the dtype of `x`.
     """
-    first, second = x.to(torch.float32).chunk(2, dim=-1)
+    half = x.shape[-1] // 2  # slices, not chunks: in a graph those become sequences
+    x32 = x.to(torch.float32)
+    first, second = x32[..., :half], x32[..., half:]
     turned = (
         torch.addcmul(first * cos, second, sin, value=-1),
         torch.addcmul(second * cos, first, sin),

@@ -1,0 +1,104 @@
+"""Weights in four bits: symmetric, a scale for each block of 128 along the inputs. No torch.
+
+A block's scale is chosen by trying a few: clipping its largest weight costs a little there and
+makes all others finer. What counts is the squared error, weighted by how large the inputs are that
+a weight is multiplied with, where one knows that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minicpmo_ros.errors import ConfigError
+
+BLOCK = 128
+LOWEST, HIGHEST = -8, 7
+# Shares of the largest weight that a scale is tried for.
+CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
+# Rows that are quantised together: temporaries stay in a processor's cache.
+ROWS = 256
+
+Weights = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Int4:
+    """A quantised matrix [outputs, inputs].
+
+    codes: int8 [outputs, inputs], -8 to 7. scales: float32 [outputs, inputs / BLOCK].
+    """
+
+    codes: NDArray[np.int8]
+    scales: NDArray[np.float32]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes when packed, with scales of half precision."""
+        return self.codes.size // 2 + self.scales.size * 2
+
+    def weights(self) -> Weights:
+        """What the codes stand for: float32 [outputs, inputs]."""
+        blocks = self.codes.reshape(*self.scales.shape, BLOCK).astype(np.float32)
+        return (blocks * self.scales[..., None]).reshape(self.codes.shape)
+
+    def packed(self) -> NDArray[np.uint8]:
+        """Two codes a byte, the first in the low bits, of the matrix as [inputs, outputs]: as ONNX
+        stores it."""
+        flat = np.ascontiguousarray(self.codes.T).reshape(-1)
+        return ((flat[0::2] & 0xF) | (flat[1::2] << 4)).astype(np.uint8)
+
+
+def can_quantise(shape: tuple[int, ...]) -> bool:
+    """Whether blocks divide a matrix [outputs, inputs]."""
+    return len(shape) == 2 and shape[1] % BLOCK == 0
+
+
+def quantise(weights: Weights, importance: Weights | None = None) -> Int4:
+    """Round to nearest, with the best scale of CLIPS for each block.
+
+    Args:
+        weights: [outputs, inputs], inputs a multiple of BLOCK.
+        importance: [inputs], mean squares of the inputs; None: all alike.
+
+    Raises:
+        ConfigError: blocks do not divide the inputs.
+    """
+    outputs, inputs = weights.shape
+    if not can_quantise(weights.shape):
+        raise ConfigError(
+            f"a matrix with {inputs} inputs cannot have four bits: blocks of {BLOCK} do not divide"
+            " it"
+        )
+    weighing = np.ones(inputs, np.float32) if importance is None else importance
+    weighing = weighing.reshape(1, -1, BLOCK)
+    codes = np.empty((outputs, inputs), np.int8)
+    scales = np.empty((outputs, inputs // BLOCK), np.float32)
+    for start in range(0, outputs, ROWS):
+        rows = slice(start, start + ROWS)
+        blocks = weights[rows].astype(np.float32).reshape(-1, inputs // BLOCK, BLOCK)
+        found, scale = _best(blocks, weighing)
+        codes[rows] = found.reshape(-1, inputs)
+        scales[rows] = scale
+    return Int4(codes, scales)
+
+
+def _best(blocks: Weights, weighing: Weights) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Codes and scales with the least error of those tried, block by block."""
+    top = np.abs(blocks).max(axis=2)
+    least = np.full(top.shape, np.inf, np.float32)
+    codes = np.zeros(blocks.shape, np.int8)
+    scales = np.ones(top.shape, np.float32)
+    for clip in CLIPS:
+        # Scales are stored in half precision: round first, then fit the codes to what is stored.
+        scale = (top * np.float32(clip / -LOWEST)).astype(np.float16).astype(np.float32)
+        scale[scale == 0] = 1.0
+        trial = np.clip(np.rint(blocks / scale[..., None]), LOWEST, HIGHEST)
+        error = (np.square(trial * scale[..., None] - blocks) * weighing).sum(axis=2)
+        better = error < least
+        least = np.where(better, error, least)
+        codes[better] = trial[better].astype(np.int8)
+        scales[better] = scale[better]
+    return codes, scales

@@ -1,0 +1,128 @@
+"""Keys and values of a decoder in numpy: what `model.kv` is to torch, for runtimes without it.
+
+A buffer for each layer, [kv_heads, rows, head_dim], that grows by doubling up to the capacity: all
+rows that there are cost time, used or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minicpmo_ros.errors import KvFullError
+
+Array = NDArray[np.float32]
+SMALLEST = 256
+
+
+class KvRows:
+    """The rows of all layers, written in place.
+
+    Attributes:
+        buffers: k and v of each layer in turn, [kv_heads, rows, head_dim], keys rotated for their
+            rows.
+        length: rows in use.
+    """
+
+    def __init__(
+        self, layers: int, kv_heads: int, capacity: int, head_dim: int, rope_theta: float
+    ) -> None:
+        self.capacity = capacity
+        self.rope_theta = rope_theta
+        self.length = 0
+        shape = (kv_heads, min(SMALLEST, capacity), head_dim)
+        self.buffers = [np.zeros(shape, np.float32) for _ in range(2 * layers)]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the whole capacity would take, in bytes."""
+        heads, _, dim = self.buffers[0].shape
+        return len(self.buffers) * heads * self.capacity * dim * 4
+
+    def check_room(self, rows: int, at: int | None = None) -> None:
+        """Raise KvFullError unless rows [at, at + rows) exist; `at` defaults to the length."""
+        at = self.length if at is None else at
+        if at + rows > self.capacity:
+            raise KvFullError(
+                f"the KV cache has {self.capacity} rows, {at} in use, and {rows} more do not fit;"
+                " let a window slide earlier, or give it a larger capacity"
+            )
+
+    def write(self, rows: Sequence[Array], at: int) -> None:
+        """Put k and v of each layer in turn, [kv_heads, T, head_dim], into rows from `at` on."""
+        stop = at + rows[0].shape[1]
+        self._grow(stop)
+        for buffer, own in zip(self.buffers, rows, strict=True):
+            buffer[:, at:stop] = own
+        self.length = max(self.length, stop)
+
+    def truncate(self, length: int) -> None:
+        """Forget the rows from `length` on."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"cannot cut {self.length} rows to {length}")
+        self.length = length
+
+    def remove(self, spans: Iterable[tuple[int, int]]) -> None:
+        """As `model.kv.KvCache.remove`."""
+        gone = np.zeros(self.length, bool)
+        for start, stop in spans:
+            if start < stop and (stop > self.length or start < 0 or gone[start:stop].any()):
+                raise ValueError(
+                    f"span [{start}, {stop}) overlaps another or is not within {self.length} rows"
+                )
+            gone[start:stop] = True
+        if gone.any():
+            first = int(gone.argmax())
+            self._move(np.flatnonzero(~gone[first:]) + first, first)
+
+    def shift(self, start: int, to: int) -> None:
+        """As `model.kv.KvCache.shift`."""
+        if not 0 <= start <= self.length or to < 0:
+            raise ValueError(f"cannot move rows from {start} to {to} of {self.length}")
+        self.check_room(self.length - start, at=to)
+        self._grow(to + self.length - start)
+        self._move(np.arange(start, self.length), to)
+
+    def _grow(self, rows: int) -> None:
+        have = self.buffers[0].shape[1]
+        if rows <= have:
+            return
+        more = min(max(rows, 2 * have), self.capacity) - have
+        # One after the other: twice the memory of one layer, not of all.
+        for index, buffer in enumerate(self.buffers):
+            self.buffers[index] = np.pad(buffer, ((0, 0), (0, more), (0, 0)))
+
+    def _move(self, rows: NDArray[np.int64], to: int) -> None:
+        stop = to + len(rows)
+        if len(rows) and rows[0] != to:
+            cos, sin = turn(rows, np.arange(to, stop), self.buffers[0].shape[2], self.rope_theta)
+            for index, buffer in enumerate(self.buffers):
+                moved = buffer[:, rows]
+                buffer[:, to:stop] = rotate(moved, cos, sin) if index % 2 == 0 else moved
+        self.length = stop
+
+
+def angles(positions: NDArray[np.int64], head_dim: int, theta: float) -> Array:
+    """As `model.rope.angles`."""
+    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    frequencies = (np.float32(1) / np.float32(theta) ** exponents).astype(np.float32)
+    return positions.astype(np.float32)[:, None] * frequencies
+
+
+def turn(
+    old: NDArray[np.int64], new: NDArray[np.int64], head_dim: int, theta: float
+) -> tuple[Array, Array]:
+    """Cosine and sine of the turn from old positions to new ones; see `model.rope.rotate_keys`."""
+    before, after = angles(old, head_dim, theta), angles(new, head_dim, theta)
+    cos = np.cos(after) * np.cos(before) + np.sin(after) * np.sin(before)
+    sin = np.sin(after) * np.cos(before) - np.cos(after) * np.sin(before)
+    return cos, sin
+
+
+def rotate(x: Array, cos: Array, sin: Array) -> Array:
+    """Keys [..., T, D] turned by angles [T, D/2]."""
+    half = x.shape[-1] // 2
+    first, second = x[..., :half], x[..., half:]
+    return np.concatenate((first * cos - second * sin, second * cos + first * sin), axis=-1)
