@@ -95,7 +95,12 @@ class Conversation:
         self.tokenizer = tokenizer
         self.config = config = config or DuplexConfig()
         self.context = network.context(config.kv_capacity)
-        self.window = Window(self.context, config.window, tokenizer.encode(PREVIOUS))
+        self.window = Window(
+            self.context,
+            config.window,
+            tokenizer.encode(PREVIOUS),
+            bare_marker=config.reference_compat,
+        )
         self.ears = network.ears(0 if config.reference_compat else config.audio_overlap_s)
         self._seed = seed
         self._given_sampler = sampler

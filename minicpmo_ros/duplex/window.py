@@ -38,15 +38,24 @@ class Window:
     Args:
         context: of the language model, empty.
         marker: ids that stand before what was said in forgotten units.
+        bare_marker: they stand there also where nothing of it is kept, as in the reference.
     """
 
-    def __init__(self, context: Context, config: WindowConfig, marker: Sequence[int]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        config: WindowConfig,
+        marker: Sequence[int],
+        *,
+        bare_marker: bool = False,
+    ) -> None:
         self.context = context
         self.config = config
         self.units: deque[KeptUnit] = deque()
         self.previous: list[int] = []
         self.forgotten = 0
         self._marker = list(marker)
+        self._bare_marker = bare_marker
         self._prefix_rows = 0
         self._suffix: list[int] = []
 
@@ -132,7 +141,7 @@ class Window:
     def _remembered(self, previous: Sequence[int], said: Sequence[int]) -> list[int]:
         words = [*previous[len(self._marker) :], *said]
         kept = words[max(len(words) - self.config.previous_tokens, 0) :]
-        return [*self._marker, *kept] if kept else []
+        return [*self._marker, *kept] if kept or self._bare_marker else []
 
     def _drop(self, rows: int, previous: list[int]) -> None:
         start = self.preserved

@@ -276,3 +276,17 @@ def test_slid_many_times_keys_do_not_drift(network: TorchNetwork, seed: int):
     fresh.read([*PREFIX, *SUFFIX, *tokens[-left:]])
     found, expected = window.context.keys(left)[0], fresh.keys(left)[0]
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_the_reference_keeps_its_marker_where_nothing_may_be_remembered(bare: bool):
+    tape = Tape(200)
+    window = Window(
+        tape, WindowConfig("context", max_units=2, previous_tokens=0), MARKER, bare_marker=bare
+    )
+    window.open([PREFIX], SUFFIX)
+    for first in (100, 110, 120, 130):
+        tape.read(list(range(first, first + 10)))
+        window.add(KeptUnit(10, (first, first + 1)))
+    assert window.previous == (list(MARKER) if bare else [])
+    assert tape.length == len(PREFIX) + len(window.previous) + len(SUFFIX) + 20
