@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from minicpmo_ros.duplex.config import WindowConfig
 from minicpmo_ros.errors import InputError
 from minicpmo_ros.model.tokenizer import Tokenizer
 from tests.duplex.talking import (
@@ -115,6 +116,15 @@ def test_text_is_remembered_as_said(network, own_checkpoint, compat, said):
     tokens = ("speak", "h", "turn_bos", "think", "speak", "turn_eos", "chunk_eos")
     assert talk.unit(*tokens).utterance.text == "h<think>"
     assert talk.conversation.window.units[-1].said == talk.ids(*said.split())
+
+
+@pytest.mark.parametrize("compat, written", [(False, ""), (True, "\n\nprevious: ")])
+def test_where_nothing_may_be_remembered_the_reference_says_so(talk_with, compat, written):
+    window = WindowConfig("context", max_units=1, previous_tokens=0)
+    talk = talk_with(reference_compat=compat, window=window)
+    for _ in range(2):
+        talk.unit("speak", "h", "turn_eos", "chunk_eos")
+    assert talk.tokenizer.decode(talk.conversation.window.previous) == written
 
 
 def test_listening_after_the_end_of_a_turn_loses_nothing(talk_with):

@@ -61,9 +61,12 @@ class Tape:
 class Talk:
     """Units of tokens through a window, and the truth about each."""
 
-    def __init__(self, config: WindowConfig, capacity: int = 200) -> None:
+    def __init__(
+        self, config: WindowConfig, capacity: int = 200, bare_marker: bool = False
+    ) -> None:
         self.tape = Tape(capacity)
-        self.window = Window(self.tape, config, MARKER)
+        self.bare_marker = bare_marker
+        self.window = Window(self.tape, config, MARKER, bare_marker=bare_marker)
         self.window.open([PREFIX], SUFFIX)
         self.units: list[tuple[list[int], tuple[int, ...]]] = []
         self.token = 100
@@ -81,9 +84,10 @@ class Talk:
         """Prefix, what was said in forgotten units, suffix, the units that are left."""
         forgotten = self.window.forgotten
         words = [word for _, said in self.units[:forgotten] for word in said]
+        marked = bool(words) and (self.bare_marker or previous_tokens > 0)
         words = words[max(len(words) - previous_tokens, 0) :]
         kept = [token for ids, _ in self.units[forgotten:] for token in ids]
-        return [*PREFIX, *(MARKER if words else []), *words, *SUFFIX, *kept]
+        return [*PREFIX, *(MARKER if marked else []), *words, *SUFFIX, *kept]
 
 
 units = st.lists(st.tuples(st.integers(14, 50), st.integers(0, 10)), min_size=1, max_size=60)
@@ -107,9 +111,13 @@ def test_basic_keeps_the_newest_units_between_high_and_low(lengths, high, below)
             assert length + len(oldest) > high - below
 
 
-@given(units, st.integers(1, 5), st.sampled_from([0, 1, 7, 500]))
-def test_context_keeps_so_many_units_and_remembers_what_was_said_before(lengths, most, previous):
-    talk = Talk(WindowConfig("context", max_units=most, previous_tokens=previous), 2000)
+@given(units, st.integers(1, 5), st.sampled_from([0, 1, 7, 500]), st.booleans())
+def test_context_keeps_so_many_units_and_remembers_what_was_said_before(
+    lengths, most, previous, bare_marker
+):
+    talk = Talk(
+        WindowConfig("context", max_units=most, previous_tokens=previous), 2000, bare_marker
+    )
     for rows, said in lengths:
         talk.unit(rows, said)
         assert len(talk.window.units) == min(len(talk.units), most)
