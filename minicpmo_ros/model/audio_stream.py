@@ -221,9 +221,11 @@ def embed_voice(
     Args:
         seconds: the shortest and the longest voice that is taken. Five to fifteen are best; each
             second takes ten places of the language model's context.
+        reference_compat: take any length and loudness, as the reference does; see `embed_sound`.
 
     Raises:
         InputError: too short, too long, silent, or see `mel.checked_sound`.
     """
-    samples = checked_voice(samples, seconds)
+    if not reference_compat:
+        samples = checked_voice(samples, seconds)
     return embed_sound(stage, samples, reference_compat=reference_compat)

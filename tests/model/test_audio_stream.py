@@ -182,6 +182,14 @@ def test_a_voice_that_is_none_is_refused(voice, says):
         embed_voice(audio_stage(), voice)
 
 
+@pytest.mark.parametrize("seconds", [0.45, 60.3])
+def test_the_reference_takes_voices_of_any_length(seconds: float):
+    voice = wave(seconds, seed=1)
+    with pytest.raises(InputError):
+        embed_voice(audio_stage(), voice)
+    assert len(embed_voice(audio_stage(), voice, reference_compat=True)) == int(seconds * 10)
+
+
 @pytest.mark.parametrize("samples", [0, 1, 1280])
 def test_sound_too_short_for_an_embedding_is_refused(samples):
     with pytest.raises(InputError, match=f"{samples} samples; an embedding needs 1281"):
