@@ -143,16 +143,9 @@ def _figures(size: str, found: stages.Times) -> list[Figure]:
     prefix = "model." if size == "full" else f"model.{size}."
     figures = []
     for name, reference in REFERENCE.items():
-        against = size == "full"
-        figures.append(
-            Figure(
-                prefix + name,
-                found[name],
-                "ms",
-                f"< {reference:g} (published code)" if against else "",
-                found[name] < reference if against else None,
-            )
-        )
+        # Another machine's time is no goal; the ratios below are.
+        note = f"(published code: {reference:g})" if size == "full" else ""
+        figures.append(Figure(prefix + name, found[name], "ms", note))
     for name in ANCHORS:
         figures.append(Figure.at_most(prefix + name, found[name], 1.0))
     ratio = found["decode_ms_per_layer"] / found["read_ms_per_layer"]
