@@ -55,7 +55,7 @@ def inspect(
     console.print(_needs_table(opened, context))
     files = contents.vocoder_files(directory)
     names = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in files)
-    console.print(f"vocoder: {names or 'none, so it will answer in text only'}")
+    console.print(f"vocoder: {names or 'none; espeak-ng speaks its text'}")
     for name, size in contents.memories().items():
         fits = [
             need.precision
