@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -158,13 +159,19 @@ def _decisions(p: Painter) -> None:
 
 def _speech(p: Painter) -> None:
     p.bars((t.sounded for t in p.view.turns), 0.03, 0.97, HEARD)
-    for turn in p.view.turns:
+    turns = sorted(p.view.turns, key=lambda turn: turn.sounded.start_ns)
+    for turn, following in itertools.zip_longest(turns, turns[1:]):
         said = " ".join(w.text for w in turn.words if w.heard is not False) or turn.text
         p.label(said, turn.sounded, 0.5, lines=4)
-        if turn.unheard is not None:
-            p.hatched([turn.unheard], 0.03, 0.97, UNHEARD)
-            lost = " ".join(w.text for w in turn.words if w.heard is False)
-            p.label(lost, turn.unheard, 0.5, lines=4, on_white=True)
+        if turn.unheard is None:
+            continue
+        start, stop = turn.unheard.start_ns, turn.unheard.stop_ns
+        if following is not None:  # what was not to be heard any more gives way to the next turn
+            stop = max(start, min(stop, following.sounded.start_ns))
+        unheard = Span(start, stop)
+        p.hatched([unheard], 0.03, 0.97, UNHEARD)
+        lost = " ".join(w.text for w in turn.words if w.heard is False)
+        p.label(lost, unheard, 0.5, lines=4, on_white=True)
 
 
 def _playback(p: Painter) -> None:
