@@ -207,7 +207,9 @@ class _Run:
         if isinstance(message, SessionState):
             return message.state is State.SPEAKING and message.unit in self._empty_units
         if isinstance(message, SpeechChunk) and message.unit in self._empty_units:
-            self._unwanted_turns.add((message.epoch, message.turn))
+            turn = (message.epoch, message.turn)
+            if turn not in self._open_turns:  # one that began before goes on
+                self._unwanted_turns.add(turn)
         if isinstance(message, SpeechChunk | Playback):
             return (message.epoch, message.turn) in self._unwanted_turns
         return False

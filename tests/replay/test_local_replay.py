@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from minicpmo_ros.media.compressed import encode_jpeg
-from minicpmo_ros.messages import Action, AudioChunk, Decision
+from minicpmo_ros.messages import (
+    NS_PER_S,
+    Action,
+    AudioChunk,
+    Decision,
+    Playback,
+    PlaybackEvent,
+    SpeechChunk,
+)
 from minicpmo_ros.replay.bag import BagWriter, open_bag
 from minicpmo_ros.replay.parameters import omni_parameters
 from minicpmo_ros.replay.progress import no_progress
@@ -107,3 +115,21 @@ def test_real_nodes_write_the_same_bytes(run: Run, first: Path, tmp_path: Path) 
 
 def test_another_seed_gives_others(run: Run, first: Path, tmp_path: Path) -> None:
     assert run(tmp_path / "other", "seed:=1") != written(first)
+
+
+def test_a_turn_that_goes_on_past_the_recording_is_told_to_its_end(
+    run: Run, tmp_path: Path
+) -> None:
+    run(tmp_path / "on", "length_penalty:=10.0", "listen_scale:=0.001")
+    with open_bag(tmp_path / "on") as bag:
+        end_ns = bag.start_ns + SECONDS * NS_PER_S
+        made = [message for _, _, message in bag.messages()]
+    reports = [message for message in made if isinstance(message, Playback)]
+    ends = {
+        r.turn for r in reports if r.event in (PlaybackEvent.FINISHED, PlaybackEvent.INTERRUPTED)
+    }
+    assert {r.turn for r in reports} == ends
+    last = max(reports, key=lambda report: report.stamp_ns)
+    assert last.stamp_ns > end_ns + NS_PER_S  # or there would be nothing to see here
+    said = [m for m in made if isinstance(m, SpeechChunk) and m.turn == last.turn]
+    assert last.turn_samples <= sum(len(chunk.data) for chunk in said)
