@@ -11,12 +11,11 @@ from typing import Any
 import torch
 
 from minicpmo_ros.bench.random_network import random_stage
-from minicpmo_ros.bench.stages import PAST, PREFILL, Times, once_ms
+from minicpmo_ros.bench.stages import LAYERS, PAST, PREFILL, Times, once_ms
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.decoder import Decoder
 from minicpmo_ros.model.vision import VisionEncoder
 
-LAYERS = 2
 ROUNDS = 7
 
 Work = Callable[[], object]

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the network needs the extra model")
 
 from minicpmo_ros.bench import model, stages, units  # noqa: E402
+from minicpmo_ros.bench.random_network import random_network, random_tokenizer  # noqa: E402
 from minicpmo_ros.errors import ConfigError  # noqa: E402
 from minicpmo_ros.model.config import ModelConfig  # noqa: E402
 from minicpmo_ros.model.tiny import config_json  # noqa: E402
@@ -34,7 +35,8 @@ def test_every_figure_that_is_promised_is_measured(
     assert figures["model.loop_ms_per_unit"] > 0
     for name in (*model.REFERENCE, *model.ANCHORS):
         assert figures[f"model.tiny.{name}"] > 0
-    assert figures["model.tiny.unit_listen_early_ms"] < figures["model.tiny.unit_listen_ms"]
+    assert figures["model.tiny.unit_listen_early_ms"] > 0
+    assert figures["model.tiny.unit_listen_ms"] > 0
     assert 0 < figures["model.tiny.python_percent_of_unit"] < 100
     assert "read 79" in capsys.readouterr().out
 
@@ -59,6 +61,35 @@ def test_what_there_is_not_is_named(
 ) -> None:
     with pytest.raises(ConfigError, match=named):
         model.bench(sizes, 16, precision, device)
+
+
+def test_a_picture_that_was_read_before_is_no_work_of_its_unit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the units that are timed as such, none looks at its picture between end and decision."""
+    looked: list[bool] = []
+    config = ModelConfig.from_json(config_json("tiny", 1024))
+    network = random_network(config, torch.float32, CPU)
+    look, hear = network.look, units.Conversation.hear
+    calls = 0
+
+    def counted(slices: list[object]) -> object:
+        nonlocal calls
+        calls += 1
+        return look(slices)
+
+    def before_hearing(conversation: units.Conversation, *arguments: object) -> object:
+        at = calls
+        outcome = hear(conversation, *arguments)  # type: ignore[arg-type]
+        looked.append(calls > at)
+        return outcome
+
+    monkeypatch.setattr(network, "look", counted)
+    monkeypatch.setattr(units.Conversation, "hear", before_hearing)
+    tokenizer = random_tokenizer(config.llm.vocab)
+    units.unit_ms(network, tokenizer, 2 * units.LOOP, units.DuplexConfig(forced_listens=0))
+    assert looked == [True] * units.LOOP + [False] * units.LOOP
+    assert calls == 2 * units.LOOP
 
 
 def test_time_inside_the_network_is_not_the_loops() -> None:
