@@ -31,3 +31,7 @@ class KvFullError(BrainError):
 
 class NumericsError(BrainError):
     """The network gave NaN where a number is needed; what it was fed is to be thrown away."""
+
+
+class EngineError(MinicpmoError):
+    """A stage could not be built, or what was built cannot be loaded or run on this machine."""
