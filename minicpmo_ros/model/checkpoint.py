@@ -169,6 +169,18 @@ class Checkpoint:
             )
         return stage.to(device=device).requires_grad_(False).eval()
 
+    def read(self, name: str, progress: Progress = lambda count: None) -> Tensor:
+        """One parameter in float32, by the name it has in the files; see `load`.
+
+        Raises:
+            CheckpointError: there is none of this name.
+        """
+        keys = self._sources(name)
+        if not keys:
+            raise CheckpointError(f"{self.directory} has no tensor {name}")
+        with _Reader(self.entries, torch.float32, torch.device("cpu"), progress) as reader:
+            return reader.read(keys)
+
     def _sources(self, name: str) -> tuple[str, ...]:
         """The tensors that make up one parameter: itself, gain and direction, or none."""
         if name in self.entries:
