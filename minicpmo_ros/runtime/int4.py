@@ -1,13 +1,14 @@
-"""Weights in four bits: symmetric, a scale for each block of 128 along the inputs. No torch.
+"""Weights in four bits, or eight: symmetric, a scale for each block of 128 along the inputs.
 
-A block's scale is chosen by trying a few: clipping its largest weight costs a little there and
-makes all others finer. What counts is the squared error, weighted by how large the inputs are that
-a weight is multiplied with, where one knows that.
+No torch. Of four bits a block's scale is chosen by trying a few: clipping its largest weight costs
+a little there and makes all others finer. What counts is the squared error, weighted by how large
+the inputs are that a weight is multiplied with, where one knows that.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from minicpmo_ros.errors import ConfigError
 
 BLOCK = 128
 LOWEST, HIGHEST = -8, 7
+HIGHEST_OF_EIGHT = 127
 # Shares of the largest weight that a scale is tried for.
 CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
 # Rows that are quantised together: temporaries stay in a processor's cache.
@@ -28,21 +30,27 @@ Weights = NDArray[np.float32]
 class Int4:
     """A quantised matrix [outputs, inputs].
 
-    codes: int8 [outputs, inputs], -8 to 7. scales: float32 [outputs, inputs / BLOCK].
+    codes: int8 [outputs, inputs], -8 to 7, or with eight bits -127 to 127. scales: float32
+    [outputs, inputs / BLOCK].
     """
 
     codes: NDArray[np.int8]
     scales: NDArray[np.float32]
+    bits: int = 4
 
     @property
     def nbytes(self) -> int:
         """Bytes when packed, with scales of half precision."""
-        return self.codes.size // 2 + self.scales.size * 2
+        return self.codes.size * self.bits // 8 + self.scales.size * 2
 
     def weights(self) -> Weights:
         """What the codes stand for: float32 [outputs, inputs]."""
         blocks = self.codes.reshape(*self.scales.shape, BLOCK).astype(np.float32)
         return (blocks * self.scales[..., None]).reshape(self.codes.shape)
+
+    def stored(self) -> NDArray[Any]:
+        """The codes of the matrix as [inputs, outputs], as ONNX stores them."""
+        return self.packed() if self.bits == 4 else np.ascontiguousarray(self.codes.T)
 
     def packed(self) -> NDArray[np.uint8]:
         """Two codes a byte, the first in the low bits, of the matrix as [inputs, outputs]: as ONNX
@@ -56,12 +64,13 @@ def can_quantise(shape: tuple[int, ...]) -> bool:
     return len(shape) == 2 and shape[1] % BLOCK == 0
 
 
-def quantise(weights: Weights, importance: Weights | None = None) -> Int4:
-    """Round to nearest, with the best scale of CLIPS for each block.
+def quantise(weights: Weights, importance: Weights | None = None, bits: int = 4) -> Int4:
+    """Round to nearest; of four bits with the best scale of CLIPS for each block.
 
     Args:
         weights: [outputs, inputs], inputs a multiple of BLOCK.
         importance: [inputs], mean squares of the inputs; None: all alike.
+        bits: 4 or 8.
 
     Raises:
         ConfigError: blocks do not divide the inputs.
@@ -79,10 +88,18 @@ def quantise(weights: Weights, importance: Weights | None = None) -> Int4:
     for start in range(0, outputs, ROWS):
         rows = slice(start, start + ROWS)
         blocks = weights[rows].astype(np.float32).reshape(-1, inputs // BLOCK, BLOCK)
-        found, scale = _best(blocks, weighing)
+        found, scale = _best(blocks, weighing) if bits == 4 else _rounded(blocks)
         codes[rows] = found.reshape(-1, inputs)
         scales[rows] = scale
-    return Int4(codes, scales)
+    return Int4(codes, scales, bits)
+
+
+def _rounded(blocks: Weights) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Codes of eight bits; clipping would gain nothing."""
+    scale = (np.abs(blocks).max(axis=2) / HIGHEST_OF_EIGHT).astype(np.float16).astype(np.float32)
+    scale[scale == 0] = 1.0
+    codes = np.clip(np.rint(blocks / scale[..., None]), -HIGHEST_OF_EIGHT, HIGHEST_OF_EIGHT)
+    return codes.astype(np.int8), scale
 
 
 def _best(blocks: Weights, weighing: Weights) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -16,8 +16,8 @@ pytest.importorskip("onnxscript", reason="writing ONNX files needs the extra exp
 from minicpmo_ros.errors import KvFullError  # noqa: E402
 from minicpmo_ros.model.config import LlmConfig  # noqa: E402
 from minicpmo_ros.model.llm import Llm  # noqa: E402
-from minicpmo_ros.runtime.export import export  # noqa: E402
-from minicpmo_ros.runtime.graphs import decoder_plan, head_plan  # noqa: E402
+from minicpmo_ros.runtime.export.writer import export  # noqa: E402
+from minicpmo_ros.runtime.export.plans import decoder_plan, head_plan  # noqa: E402
 from minicpmo_ros.runtime.int4 import quantise  # noqa: E402
 from minicpmo_ros.runtime.ort_context import OrtContext, session  # noqa: E402
 from minicpmo_ros.runtime.torch_runtime import TorchContext  # noqa: E402
@@ -40,8 +40,8 @@ def random_llm() -> Llm:
 def written(llm: Llm, folder: Path, int4: bool) -> Path:
     weights = {name: one.numpy() for name, one in llm.named_parameters()}
     export(
-        decoder_plan(CONFIG, norm_heads=True, int4=int4),
-        lambda name: weights[name.replace("decoder.", "model.", 1)],
+        decoder_plan(CONFIG, norm_heads=True, precision="int4" if int4 else "fp32"),
+        lambda name: weights[f"model.{name}"],
         folder / "step.onnx",
     )
     export(
@@ -188,7 +188,7 @@ def test_weights_are_read_one_after_the_other(tmp_path: Path) -> None:
 
     def read(name: str) -> np.ndarray:
         assert sum(one() is not None for one in alive) <= 1
-        fresh = weights[name.replace("decoder.", "model.", 1)].copy()
+        fresh = weights[f"model.{name}"].copy()
         alive.append(weakref.ref(fresh))
         return fresh
 

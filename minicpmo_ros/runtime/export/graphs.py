@@ -1,0 +1,264 @@
+"""The stages as graphs: plain tensors in, plain tensors out, nothing written in place, no batch.
+
+A cache stays with the caller: for each layer a buffer [kv_heads, rows, head_dim] of keys and one of
+values. A graph reads them as they are and gives back the rows of what it was given, which the
+caller writes into its buffers. So no key is copied for a token: attention to the past and to the
+new rows themselves are two products under one softmax.
+
+Every matrix is multiplied with rows [T, inputs] by a linear layer of its own: that is what the
+writer knows to quantise, and onnxruntime and TensorRT to keep packed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from minicpmo_ros.model.audio import POSITIONS_PER_SECOND, Audio, AudioLayer
+from minicpmo_ros.model.config import ResamplerConfig, VisionConfig
+from minicpmo_ros.model.decoder import Attention, Decoder, Layer
+from minicpmo_ros.model.resampler import Resampler
+from minicpmo_ros.model.rope import angles, rotate
+from minicpmo_ros.model.vision import Vision, VisionAttention, VisionLayer
+
+
+class DecoderStep(nn.Module):
+    """Some tokens through layers of a decoder, behind what their caches hold.
+
+    Args:
+        decoder: its layers are all run.
+        norm: end with the decoder's final norm.
+    """
+
+    def __init__(self, decoder: Decoder, norm: bool = True) -> None:
+        super().__init__()
+        self.config = decoder.config
+        self.layers = decoder.layers
+        self.norm: nn.Module = decoder.norm if norm else nn.Identity()
+
+    def forward(
+        self, embeds: Tensor, past: Tensor, caches: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """See the module's first lines.
+
+        Args:
+            embeds: [T, hidden]; or what the layers before these gave.
+            past: int64 [1], rows of the caches that hold something.
+            caches: k and v of each layer in turn: [kv_heads, rows, head_dim].
+
+        Returns:
+            Hidden states [T, hidden]; k and v of each layer in turn for the T tokens:
+            [kv_heads, T, head_dim].
+        """
+        config = self.config
+        own = torch.arange(embeds.shape[0], device=embeds.device)
+        angle = angles(own + past, config.head_dim, config.rope_theta)
+        cos, sin = angle.cos(), angle.sin()
+        hide_past = hide(_filled(caches[0], past), embeds.dtype)
+        causal = own <= own.unsqueeze(1)  # [T, T]
+        hide_own = hide(causal, embeds.dtype).repeat(config.heads // config.kv_heads, 1)
+        x = embeds
+        rows: list[Tensor] = []
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, Layer)
+            k, v = caches[2 * index], caches[2 * index + 1]
+            normed = rms_norm(layer.input_layernorm, x)
+            attended, own_k, own_v = _decoder_attention(
+                layer.self_attn, normed, cos, sin, hide_past, hide_own, k, v
+            )
+            x = x + attended
+            x = x + layer.mlp(rms_norm(layer.post_attention_layernorm, x))
+            rows += [own_k, own_v]
+        return rms_norm(self.norm, x), rows
+
+
+class Head(nn.Module):
+    """Hidden states [T, hidden] to logits [T, vocab] float32."""
+
+    def __init__(self, head: nn.Linear) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.head(hidden).to(torch.float32)
+
+
+class AudioStep(nn.Module):
+    """One second of sound; as `model.audio.Audio.forward`, over caches of the caller."""
+
+    def __init__(self, audio: Audio) -> None:
+        super().__init__()
+        self.audio = audio
+
+    def forward(
+        self, mel: Tensor, opening: Tensor, valid: Tensor, past: Tensor, caches: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """See the module's first lines.
+
+        Args:
+            mel: [mels, 104]; see `model.mel.StreamingMel`.
+            opening: bool [1], nothing is before this second.
+            valid: int64 [1], positions of this second that are sound; fewer than 50 at the end of
+                a whole sound.
+            past: int64 [1], positions before this second, in the position table and the caches.
+            caches: k and v of each layer in turn: [heads, rows, head_dim].
+
+        Returns:
+            Embeddings [50 / pool, llm_hidden]; k and v of each layer in turn: [heads, 50,
+            head_dim].
+        """
+        apm, projection = self.audio.apm, self.audio.audio_projection_layer
+        own = torch.arange(POSITIONS_PER_SECOND, device=mel.device)
+        x = apm.window(mel, opening)[0] + apm.embed_positions(own + past)
+        hide_past = hide(_filled(caches[0], past), x.dtype)
+        hide_own = hide(own < valid, x.dtype)
+        rows: list[Tensor] = []
+        for index, layer in enumerate(apm.layers):
+            assert isinstance(layer, AudioLayer)
+            attention = layer.self_attn
+            normed = layer.self_attn_layer_norm(x)
+            q, own_k, own_v = (
+                _heads(proj(normed), attention.heads)
+                for proj in (attention.q_proj, attention.k_proj, attention.v_proj)
+            )
+            k, v = caches[2 * index], caches[2 * index + 1]
+            out = _two_parts(q, own_k, own_v, hide_past, hide_own, k, v)
+            x = x + attention.out_proj(_joined(out))
+            x = x + layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(x))))
+            if x.dtype == torch.float16:
+                # Whisper's activations can leave half precision's range.
+                x = x.clamp(-65504 + 1000, 65504 - 1000)
+            rows += [own_k, own_v]
+        x = F.relu(projection.linear1(apm.layer_norm(x)))
+        return projection.linear2(x.unflatten(0, (-1, projection.pool)).mean(1)), rows
+
+
+class Look(nn.Module):
+    """One slice of a picture, of any number of patches: `model.vision.VisionStage` without a batch.
+
+    The resampler's joint matrix of queries, keys and values is three linear layers here.
+    """
+
+    def __init__(self, vision: VisionConfig, resampler: ResamplerConfig) -> None:
+        super().__init__()
+        self.vpm = Vision(vision)
+        self.resampler = Resampler(resampler)
+        del self.resampler.attn
+        width = resampler.hidden
+        self.heads = resampler.heads
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, pixels: Tensor, position_ids: Tensor, cells: Tensor) -> Tensor:
+        """A slice as `model.picture.batch` lays it out.
+
+        Args:
+            pixels: [1, 3, patch, patch * P].
+            position_ids: int64 [1, P].
+            cells: int64 [1, P, 2].
+
+        Returns:
+            Embeddings [queries, llm_hidden].
+        """
+        x = self.vpm.embeddings(pixels, position_ids)[0]
+        for layer in self.vpm.encoder.layers:
+            assert isinstance(layer, VisionLayer)
+            x = x + _vision_attention(layer.self_attn, layer.layer_norm1(x))
+            x = x + layer.mlp(layer.layer_norm2(x))
+        return self._resampled(self.vpm.post_layernorm(x), cells)
+
+    def _resampled(self, features: Tensor, cells: Tensor) -> Tensor:
+        stage = self.resampler
+        x = stage.ln_kv(stage.kv_proj(features))
+        k = x + stage.positions(cells)[0].to(x.dtype)
+        q = stage.ln_q(stage.query)
+        out = _attend(*(_heads(y, self.heads) for y in (self.q(q), self.k(k), self.v(x))))
+        return stage.ln_post(self.out(_joined(out))) @ stage.proj
+
+
+def rms_norm(norm: nn.Module, x: Tensor) -> Tensor:
+    """In single precision, and in the form that onnxruntime knows as one operation."""
+    if not isinstance(norm, nn.RMSNorm):
+        return norm(x)
+    x32 = x.to(torch.float32)
+    eps = norm.eps or 0.0
+    normed = x32 / torch.sqrt(torch.mean(torch.pow(x32, 2), -1, keepdim=True) + eps)
+    return normed.to(x.dtype) * norm.weight
+
+
+def hide(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores: 0 where seen, else so little that nothing is left of it. Not minus
+    infinity, of which a row without anything seen would make NaN."""
+    lowest = -1e4 if dtype == torch.float16 else -1e9
+    return torch.where(seen, 0.0, lowest).to(dtype)
+
+
+def _filled(cache: Tensor, past: Tensor) -> Tensor:
+    """Which rows of a cache hold something: bool [rows]."""
+    return torch.arange(cache.shape[1], device=cache.device) < past
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """[T, heads * head_dim] to [heads, T, head_dim]."""
+    return x.view(x.shape[0], heads, -1).transpose(0, 1)
+
+
+def _joined(x: Tensor) -> Tensor:
+    """[heads, T, head_dim] to [T, heads * head_dim]."""
+    return x.transpose(0, 1).reshape(x.shape[1], -1)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """All to all: [heads, T, head_dim] and twice [heads, S, head_dim]."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(1, 2)
+    return scores.to(torch.float32).softmax(-1).to(q.dtype) @ v
+
+
+def _two_parts(
+    q: Tensor,
+    own_k: Tensor,
+    own_v: Tensor,
+    hide_past: Tensor,
+    hide_own: Tensor,
+    k: Tensor,
+    v: Tensor,
+) -> Tensor:
+    """Attention of q [kv_heads, N, head_dim] to a cache [kv_heads, rows, head_dim] and to rows of
+    its own; hide_past [rows] and hide_own [N or 1, own rows] are added to the scores."""
+    q = q / math.sqrt(q.shape[-1])
+    to_past = q @ k.transpose(1, 2) + hide_past
+    to_own = q @ own_k.transpose(1, 2) + hide_own
+    weights = torch.cat((to_past, to_own), dim=-1).to(torch.float32).softmax(-1).to(q.dtype)
+    rows = k.shape[1]
+    return weights[..., :rows] @ v + weights[..., rows:] @ own_v
+
+
+def _decoder_attention(
+    stage: Attention,
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    hide_past: Tensor,
+    hide_own: Tensor,
+    k: Tensor,
+    v: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x [T, hidden] to itself and to a cache: what comes out, and the keys and values of x,
+    [kv_heads, T, head_dim]. Query heads that share a key head stand one after the other as more
+    rows of queries."""
+    tokens, dim = x.shape[0], stage.head_dim
+    q = rms_norm(stage.q_norm, stage.q_proj(x).view(tokens, -1, dim))
+    q = rotate(q.transpose(0, 1), cos, sin)
+    own_k = rms_norm(stage.k_norm, stage.k_proj(x).view(tokens, -1, dim))
+    own_k = rotate(own_k.transpose(0, 1), cos, sin)
+    own_v = stage.v_proj(x).view(tokens, -1, dim).transpose(0, 1)
+    q = q.reshape(stage.kv_heads, -1, dim)
+    out = _two_parts(q, own_k, own_v, hide_past, hide_own, k, v)
+    return stage.o_proj(_joined(out.view(-1, tokens, dim))), own_k, own_v
+
+
+def _vision_attention(stage: VisionAttention, x: Tensor) -> Tensor:
+    q, k, v = (_heads(proj(x), stage.heads) for proj in (stage.q_proj, stage.k_proj, stage.v_proj))
+    return stage.out_proj(_joined(_attend(q, k, v)))

@@ -1,0 +1,211 @@
+"""A stage to one ONNX file and one file of weights, without ever holding its weights.
+
+The graph is traced with tensors that have shapes and no memory. Weights are then copied from the
+checkpoint into the file beside the graph one after the other, in the precision asked for: single,
+half, or four or eight bits in blocks (`runtime.int4`) as DequantizeLinear in front of a MatMul. Of
+four bits onnxruntime and TensorRT both keep them packed, of eight onnxruntime does.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from minicpmo_ros.runtime.int4 import BLOCK, can_quantise, quantise
+
+OPSET = 21
+# Weights begin at such places, so that they can be mapped into memory.
+ALIGNMENT = 4096
+Read = Callable[[str], np.ndarray]
+"""Gives the float32 values of a weight, by its name in the stage."""
+Progress = Callable[[int], None]
+"""Called with the parameters of a weight that was just written."""
+Importance = Callable[[str], "np.ndarray | None"]
+"""Gives the mean squares of a matrix's inputs, float32 [inputs], if they are known."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to make of a stage.
+
+    make: constructs it. example: inputs, of which shapes and kinds count; floating ones get the
+    dtype. dynamic: as torch.onnx.export has it. inputs, outputs: names. bits: how many the weight
+    of a linear layer with this name is to have, 4 or 8; 0: as all others. dtype: of all other
+    weights and of what flows: float32 or float16.
+    """
+
+    make: Callable[[], nn.Module]
+    example: Callable[[], tuple[Any, ...]]
+    dynamic: Any
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    bits: Callable[[str], int] = lambda name: 0
+    dtype: str = "float32"
+
+
+def export(
+    plan: Plan,
+    read: Read,
+    file: Path,
+    progress: Progress = lambda count: None,
+    importance: Importance = lambda name: None,
+) -> None:
+    """Write `file` and, beside it, `file` with .bin for .onnx.
+
+    Both are written under other names first: an export that was cut off leaves nothing that could
+    be taken for a whole one.
+    """
+    model = trace(plan)
+    data = file.with_suffix(".bin")
+    part, data_part = (path.with_suffix(path.suffix + ".part") for path in (file, data))
+    with data_part.open("wb") as out:
+        writer = _Writer(out, data.name, plan, importance)
+        for name, value in list(model.graph.initializers.items()):
+            if _is_weight(value):
+                weights = read(name)
+                writer.place(model, value, weights)
+                progress(weights.size)
+    ir.save(model, part)
+    data_part.replace(data)
+    part.replace(file)
+
+
+def trace(plan: Plan) -> ir.Model:
+    """The graph, its weights without values."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with FakeTensorMode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dtype = getattr(torch, plan.dtype)
+        program = torch.onnx.export(
+            _made(plan, dtype),
+            _in_dtype(plan.example(), dtype),
+            dynamo=True,
+            dynamic_shapes=plan.dynamic,
+            opset_version=OPSET,
+            input_names=list(plan.inputs),
+            output_names=list(plan.outputs),
+            optimize=False,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model
+
+
+def _made(plan: Plan, dtype: torch.dtype) -> nn.Module:
+    """The stage in its dtype from the start: fake parameters cannot be converted."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        return plan.make().eval()
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _in_dtype(example: Any, dtype: torch.dtype) -> Any:
+    if isinstance(example, (tuple, list)):
+        return type(example)(_in_dtype(one, dtype) for one in example)
+    return example.to(dtype) if example.is_floating_point() else example
+
+
+def _is_weight(value: ir.Value) -> bool:
+    """Parameters have names with dots; constants of the graph have not."""
+    return "." in (value.name or "")
+
+
+class _Writer:
+    """Puts weights into the file, and what stands for them into the graph."""
+
+    def __init__(self, out: BinaryIO, location: str, plan: Plan, importance: Importance) -> None:
+        self._out = out
+        self._location = location
+        self._plan = plan
+        self._importance = importance
+
+    def place(self, model: ir.Model, value: ir.Value, weights: np.ndarray) -> None:
+        name = value.name or ""
+        expected = tuple(value.shape) if value.shape is not None else ()
+        assert tuple(weights.shape) == expected, f"{name}: {weights.shape} is not {expected}"
+        bits = self._plan.bits(name)
+        if bits and can_quantise(weights.shape):
+            self._place_quantised(model, value, weights, bits)
+        else:
+            array = weights.astype(self._plan.dtype)
+            value.const_value = self._external(name, array, ir.DataType.from_numpy(array.dtype))
+
+    def _place_quantised(
+        self, model: ir.Model, value: ir.Value, weights: np.ndarray, bits: int
+    ) -> None:
+        """x W^T becomes MatMul(x, DequantizeLinear(codes, scales)), codes [inputs, outputs]."""
+        name = value.name or ""
+        found = quantise(weights.astype(np.float32), self._importance(name), bits)
+        outputs, inputs = weights.shape
+        kind = ir.DataType.INT4 if bits == 4 else ir.DataType.INT8
+        codes = self._constant(model, f"{name}.codes", found.stored(), kind, (inputs, outputs))
+        scales = np.ascontiguousarray(found.scales.T).astype(self._plan.dtype)
+        scale = self._constant(
+            model, f"{name}.scales", scales, ir.DataType.from_numpy(scales.dtype), scales.shape
+        )
+        for use in list(value.uses()):
+            product = use.node
+            plain = ir.node("DequantizeLinear", [codes, scale], {"axis": 0, "block_size": BLOCK})
+            if product.op_type == "Transpose":  # MatMul(x, Transpose(W))
+                model.graph.insert_before(product, [plain])
+                _replace(product.outputs[0], plain.outputs[0])
+            else:  # Gemm(x, W, bias), which transposes W itself
+                assert product.op_type == "Gemm" and product.inputs[1] is value, name
+                nodes = [plain, ir.node("MatMul", [product.inputs[0], plain.outputs[0]])]
+                if len(product.inputs) > 2 and product.inputs[2] is not None:
+                    nodes.append(ir.node("Add", [nodes[-1].outputs[0], product.inputs[2]]))
+                model.graph.insert_before(product, nodes)
+                _replace(product.outputs[0], nodes[-1].outputs[0])
+            model.graph.remove(product, safe=True)
+        del model.graph.initializers[name]
+
+    def _constant(
+        self,
+        model: ir.Model,
+        name: str,
+        array: np.ndarray,
+        dtype: ir.DataType,
+        shape: tuple[int, ...],
+    ) -> ir.Value:
+        value = ir.Value(
+            name=name,
+            shape=ir.Shape(shape),
+            type=ir.TensorType(dtype),
+            const_value=self._external(name, array, dtype, shape),
+        )
+        model.graph.initializers.add(value)
+        return value
+
+    def _external(
+        self, name: str, array: np.ndarray, dtype: ir.DataType, shape: tuple[int, ...] | None = None
+    ) -> ir.ExternalTensor:
+        self._out.write(b"\0" * (-self._out.tell() % ALIGNMENT))
+        offset = self._out.tell()
+        self._out.write(np.ascontiguousarray(array).data)
+        return ir.ExternalTensor(
+            self._location,
+            offset=offset,
+            length=array.nbytes,
+            dtype=dtype,
+            shape=ir.Shape(array.shape if shape is None else shape),
+            name=name,
+        )
+
+
+def _replace(old: ir.Value, new: ir.Value) -> None:
+    """Put a new value where an old one is used, or given back."""
+    new.name, new.shape, new.type = old.name, old.shape, old.type
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
