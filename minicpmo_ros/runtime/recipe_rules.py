@@ -1,0 +1,147 @@
+"""Which runtime takes which precision, and which keys of a recipe go together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from minicpmo_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    from minicpmo_ros.runtime.recipe import Recipe
+
+RUNTIMES = ("onnxruntime", "tensorrt_rtx", "tensorrt", "torch")
+TENSORRT = ("tensorrt_rtx", "tensorrt")
+# auto and bf16 are torch's alone.
+PRECISIONS = ("fp32", "fp16", "int8", "int4", "bf16", "auto")
+TABLE_PRECISIONS = ("fp32", "fp16", "int8", "int4", "bf16", "auto")
+# What TensorRT-RTX can build for; it has neither Jetson nor data-centre cards of Hopper.
+TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
+DEVICE = (r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N")
+
+_TORCH = ("auto", "fp32", "bf16", "fp16", "int4")
+_BLOCKS = "blocks of 128 do not divide all of its matrices"
+_EIGHT_BITS = "weights of eight bits are onnxruntime's"
+# By key, what each runtime takes. The vision encoder has 4304 and 588 inputs to some matrices:
+# onnxruntime's stage can leave those as they are, TensorRT's parser refuses the graph.
+_TAKES: dict[str, dict[str, tuple[str, ...]]] = {
+    "vision.precision": {"onnxruntime": ("fp32", "fp16", "int8"), "tensorrt": ("fp16",)},
+    "audio.precision": {"onnxruntime": ("fp32", "fp16", "int8", "int4"), "tensorrt": ("fp16",)},
+    **{
+        key: {"onnxruntime": ("fp32", "fp16", "int8", "int4"), "tensorrt": ("fp16", "int4")}
+        for key in ("llm.precision", "llm.head", "speech.precision", "speech.head")
+    },
+    # Numpy looks these up, whatever runs the rest.
+    **{
+        key: dict.fromkeys(("onnxruntime", "tensorrt"), ("fp32", "fp16", "int8", "int4"))
+        for key in ("llm.embeddings", "speech.embeddings")
+    },
+}
+_WHY = {
+    ("vision.precision", "tensorrt", "int4"): _BLOCKS,
+    ("vision.precision", "onnxruntime", "int4"): _BLOCKS,
+    **{(key, "tensorrt", "int8"): _EIGHT_BITS for key in _TAKES},
+}
+
+
+def check_together(recipe: Recipe) -> None:
+    """Hold the keys of a filled recipe against each other; raises ConfigError."""
+    on_torch = [name for name, part in recipe.parts.items() if part.runtime == "torch"]
+    if on_torch and len(on_torch) < len(recipe.parts):
+        raise ConfigError(
+            f"{on_torch[0]}.runtime: 'torch' runs the whole network or nothing of it; give all parts"
+            f" 'runtime: torch', or this one {', '.join(RUNTIMES[:-1])}"
+        )
+    for key, runtime, precision in _precisions(recipe):
+        if on_torch:
+            _check_torch(recipe, key, precision)
+        else:
+            _check_takes(recipe, key, runtime, precision)
+    _check_device(recipe)
+    _check_no_effect(recipe)
+    if recipe.window.kind == "basic" and recipe.window.high > recipe.kv_capacity:
+        raise ConfigError(
+            f"window.high: {recipe.window.high} is above kv_capacity, {recipe.kv_capacity}; lower"
+            " the one or raise the other"
+        )
+
+
+def _precisions(recipe: Recipe) -> list[tuple[str, str, str]]:
+    """(key, runtime, precision) of each part, head and table."""
+    return [
+        (f"{name}.{which}", part.runtime, getattr(part, which))
+        for name, part in recipe.parts.items()
+        for which in ("precision", "head", "embeddings")
+        if hasattr(part, which)
+    ]
+
+
+def _check_torch(recipe: Recipe, key: str, precision: str) -> None:
+    if recipe.precision not in _TORCH:
+        raise ConfigError(
+            f"precision: {recipe.precision!r} is not torch's; must be one of {', '.join(_TORCH)}"
+        )
+    if precision != recipe.precision:
+        raise ConfigError(
+            f"{key}: {precision!r} has no effect: torch has one precision, which 'precision' gives"
+            f" ({recipe.precision}); leave this key out"
+        )
+
+
+def _check_takes(recipe: Recipe, key: str, runtime: str, precision: str) -> None:
+    family = "tensorrt" if runtime in TENSORRT else runtime
+    takes = _TAKES[key][family]
+    if not precision:
+        raise ConfigError(f"{key}: is missing; {runtime} takes {', '.join(takes)}")
+    if precision not in takes:
+        why = _WHY.get((key, family, precision))
+        raise ConfigError(
+            f"{key}: {precision!r} is not for {runtime}, which takes {', '.join(takes)} here"
+            + (f" ({why})" if why else "")
+        )
+    computes = not key.endswith("embeddings")
+    if computes and precision == "fp16" and runtime == "onnxruntime" and recipe.device == "cpu":
+        raise ConfigError(
+            f"{key}: 'fp16' is not for onnxruntime on a CPU, which computes in fp32; take fp32, int8"
+            " or int4, or 'device: cuda'"
+        )
+    if precision == "int4" and runtime == "tensorrt_rtx" and "sm75" in recipe.targets and computes:
+        raise ConfigError(
+            f"targets: 'sm75' has no products of four bits, which {key} asks for; leave it out, or"
+            " take fp16"
+        )
+
+
+def _check_device(recipe: Recipe) -> None:
+    if recipe.device == "auto" and recipe.runtimes != {"torch"}:
+        raise ConfigError(
+            "device: 'auto' is for torch alone, for what is built belongs to one device; must be"
+            " cpu, cuda or cuda:N"
+        )
+
+
+def _check_no_effect(recipe: Recipe) -> None:
+    """Refuse what would be silently without effect."""
+    runtimes = recipe.runtimes
+    vision = recipe.vision
+    if vision.patches and vision.runtime not in TENSORRT:
+        raise ConfigError(
+            f"vision.patches: {list(vision.patches)} has no effect: {vision.runtime} takes any"
+            " number; leave it out"
+        )
+    if vision.runtime in TENSORRT and not vision.patches:
+        raise ConfigError(
+            f"vision.patches: is missing; {vision.runtime} needs the most patches of a slice, e.g."
+            " [1056, 1536]"
+        )
+    if recipe.targets and "tensorrt_rtx" not in runtimes:
+        raise ConfigError(
+            f"targets: {list(recipe.targets)} has no effect: only tensorrt_rtx builds for other"
+            " machines; leave it out"
+        )
+    if recipe.threads and not runtimes & {"onnxruntime", "torch"}:
+        raise ConfigError(f"threads: {recipe.threads} has no effect with TensorRT; leave it out")
+    if recipe.scaling == "awq" and ("torch" in runtimes or recipe.llm.precision != "int4"):
+        raise ConfigError(
+            "scaling: 'awq' has no effect: it is for a language model of four bits that is exported;"
+            " must be none, or llm.precision int4 with another runtime than torch"
+        )
