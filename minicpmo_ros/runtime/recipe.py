@@ -1,7 +1,7 @@
 """A recipe: which runtime and precision each part of the network has on a kind of machine.
 
-One YAML file a recipe, in engines/ or of one's own. Whatever in it is unknown, of the wrong type, or
-cannot go together is refused when it is read.
+One YAML file a recipe, in engines/ or of one's own. What in it is unknown, of the wrong type or
+without effect is refused when it is read.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ class WindowRecipe:
 
     kind: str = key("basic", "As the omni node's `window`.", choices=("basic", "context", "off"))
     high: int = key(
-        4000, "Kind basic: above so many tokens the oldest units go,", "tokens", 1, 10**6
+        4000, "Kind basic: above so many tokens the oldest units go.", "tokens", 1, 10**6
     )
-    low: int = key(3500, "down to so many.", "tokens", 0, 10**6)
+    low: int = key(3500, "Kind basic: they go down to so many.", "tokens", 0, 10**6)
 
     def __post_init__(self) -> None:
         check(self, "window.")
@@ -133,7 +133,7 @@ class Recipe:
     )
     device: str = key(
         "cpu",
-        "Where torch and onnxruntime compute: cpu, cuda, cuda:N; torch: also auto.",
+        "Where onnxruntime and torch compute; auto is torch's alone.",
         form=DEVICE,
     )
     threads: int = key(0, "Of torch and onnxruntime on a CPU; 0: one a core.", low=0, high=256)
@@ -146,8 +146,8 @@ class Recipe:
     )
     scaling: str = key(
         "none",
-        "How weights of four bits are scaled before rounding: awq, by the inputs that they meet in a "
-        "calibration bag, or none.",
+        "How matrices of four bits are scaled before rounding: awq, by the inputs that they meet "
+        "in a calibration bag, or none.",
         choices=("awq", "none"),
     )
     kv_capacity: int = key(8192, "Context that fits, at most.", "tokens", 128, 1_000_000)
@@ -207,7 +207,7 @@ def load(recipe: str | Path) -> Recipe:
             file, the key, its value and what would be right.
     """
     file = Path(recipe).expanduser()
-    if file.suffix not in (".yaml", ".yml") and not file.is_file():
+    if file.suffix not in (".yaml", ".yml") and len(file.parts) == 1:
         file = share_directory() / "engines" / f"{recipe}.yaml"
         if not file.is_file():
             known = names()

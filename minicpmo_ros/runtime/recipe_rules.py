@@ -48,8 +48,8 @@ def check_together(recipe: Recipe) -> None:
     on_torch = [name for name, part in recipe.parts.items() if part.runtime == "torch"]
     if on_torch and len(on_torch) < len(recipe.parts):
         raise ConfigError(
-            f"{on_torch[0]}.runtime: 'torch' runs the whole network or nothing of it; give all parts"
-            f" 'runtime: torch', or this one {', '.join(RUNTIMES[:-1])}"
+            f"{on_torch[0]}.runtime: 'torch' runs the whole network or nothing of it; give all"
+            f" parts 'runtime: torch', or this one {', '.join(RUNTIMES[:-1])}"
         )
     for key, runtime, precision in _precisions(recipe):
         if on_torch:
@@ -101,8 +101,8 @@ def _check_takes(recipe: Recipe, key: str, runtime: str, precision: str) -> None
     computes = not key.endswith("embeddings")
     if computes and precision == "fp16" and runtime == "onnxruntime" and recipe.device == "cpu":
         raise ConfigError(
-            f"{key}: 'fp16' is not for onnxruntime on a CPU, which computes in fp32; take fp32, int8"
-            " or int4, or 'device: cuda'"
+            f"{key}: 'fp16' is not for onnxruntime on a CPU, which computes in fp32; take fp32,"
+            " int8 or int4, or 'device: cuda'"
         )
     if precision == "int4" and runtime == "tensorrt_rtx" and "sm75" in recipe.targets and computes:
         raise ConfigError(
@@ -142,6 +142,6 @@ def _check_no_effect(recipe: Recipe) -> None:
         raise ConfigError(f"threads: {recipe.threads} has no effect with TensorRT; leave it out")
     if recipe.scaling == "awq" and ("torch" in runtimes or recipe.llm.precision != "int4"):
         raise ConfigError(
-            "scaling: 'awq' has no effect: it is for a language model of four bits that is exported;"
-            " must be none, or llm.precision int4 with another runtime than torch"
+            "scaling: 'awq' has no effect: it is for a language model of four bits that is"
+            " exported; must be none, or llm.precision int4 with another runtime than torch"
         )
