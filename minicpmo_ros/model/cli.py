@@ -51,6 +51,12 @@ def inspect(
     opened = _open(directory)
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{directory}: MiniCPM-o 4.5, whole")
+    if packing := opened.config.awq:
+        matrices, size = contents.packed_matrices(opened)
+        console.print(
+            f"AWQ: {matrices} matrices lie in four bits, groups of {packing.group}, in"
+            f" {_gb(size)}; they are read as plain ones"
+        )
     console.print(_parts_table(opened))
     console.print(_needs_table(opened, context))
     files = contents.vocoder_files(directory)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from minicpmo_ros.errors import CheckpointError
+from minicpmo_ros.model.awq_config import AwqConfig
 
 Json = Mapping[str, Any]
 
@@ -216,6 +217,8 @@ class ModelConfig:
     speech: SpeechConfig
     slices: SliceConfig = SliceConfig()
     sampling: SamplingConfig = SamplingConfig()
+    awq: AwqConfig | None = None
+    """How matrices are packed, if they are."""
 
     @classmethod
     def load(cls, directory: Path | str) -> ModelConfig:
@@ -247,6 +250,7 @@ class ModelConfig:
         preprocessor, generation = preprocessor or {}, generation or {}
         llm = _llm(config)
         vision = _vision(config)
+        packed = config.get("quantization_config")
         return cls(
             llm=llm,
             vision=vision,
@@ -261,6 +265,7 @@ class ModelConfig:
             speech=_speech(config, llm.hidden),
             slices=_slices(config, preprocessor),
             sampling=_sampling(generation),
+            awq=None if packed is None else AwqConfig.from_json(packed),
         )
 
 
@@ -390,12 +395,6 @@ def _check_is_minicpmo_45(config: Json) -> None:
         raise CheckpointError(
             f"config.json is that of {what}; this package runs MiniCPM-o 4.5"
             " (model_type 'minicpmo'; `minicpmo checkpoint fetch`)"
-        )
-    if quantized := config.get("quantization_config"):
-        method = quantized.get("quant_method", "an unknown method")
-        raise CheckpointError(
-            f"config.json is that of a checkpoint quantised with {method}; the bf16 checkpoint is"
-            " needed, which this package quantises by itself"
         )
 
 

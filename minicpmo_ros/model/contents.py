@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
-from minicpmo_ros.model.checkpoint import Checkpoint, Entry
+from minicpmo_ros.model.awq import PackedEntry
+from minicpmo_ros.model.checkpoint import Checkpoint
 from minicpmo_ros.model.config import LlmConfig
 from minicpmo_ros.model.layout import PARTS, is_unused
+from minicpmo_ros.model.weight_files import Entry
 
 GIB = 2**30
 # Bytes a parameter; int4 has one fp16 scale for each block of 128 weights.
@@ -68,6 +70,12 @@ def parts_of(checkpoint: Checkpoint) -> list[Part]:
         parameters = sum(entry.parameters for entry in entries.values())
         found.append(Part(name, len(entries), parameters, sizes))
     return found
+
+
+def packed_matrices(checkpoint: Checkpoint) -> tuple[int, int]:
+    """How many matrices AutoAWQ has packed into four bits, and their bytes in the files."""
+    found = [entry for entry in checkpoint.entries.values() if isinstance(entry, PackedEntry)]
+    return len(found), sum(entry.bytes for entry in found)
 
 
 def kv_bytes(llm: LlmConfig, tokens: int, precision: str) -> int:

@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 
 from minicpmo_ros.errors import ConfigError
 from minicpmo_ros.model import tiny_tokenizer
-from minicpmo_ros.model.checkpoint import INDEX, SINGLE
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.layout import Shapes, shapes
+from minicpmo_ros.model.weight_files import INDEX, SINGLE
 
 PUBLISHED_VOCAB = 151_748
 

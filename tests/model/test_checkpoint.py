@@ -14,8 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from minicpmo_ros.errors import CheckpointError
-from minicpmo_ros.model.checkpoint import INDEX, PIECE_BYTES, SINGLE, Checkpoint
+from minicpmo_ros.model.checkpoint import Checkpoint
+from minicpmo_ros.model.tensor_reader import PIECE_BYTES
 from minicpmo_ros.model.tiny import config_json, write_checkpoint
+from minicpmo_ros.model.weight_files import INDEX, SINGLE
 
 
 class Projection(nn.Module):
@@ -278,5 +280,7 @@ def test_weights_of_another_model_do_not_pass_with_our_config(own_checkpoint: Pa
 
 def test_a_quantised_checkpoint_is_refused(own_checkpoint: Path) -> None:
     respoil(own_checkpoint, llm__lm_head__weight=torch.zeros(1024, 128, dtype=torch.int8))
-    with pytest.raises(CheckpointError, match=r"llm\.lm_head\.weight is I8.*bf16 checkpoint"):
+    with pytest.raises(
+        CheckpointError, match=r"llm\.lm_head\.weight is I8.*published weights in bf16"
+    ):
         Checkpoint(own_checkpoint)

@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 from minicpmo_ros.cli import app
 from minicpmo_ros.errors import MinicpmoError
 from minicpmo_ros.model import contents, hub
-from minicpmo_ros.model.checkpoint import SINGLE, Checkpoint
+from minicpmo_ros.model.checkpoint import Checkpoint
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.tiny import config_json
+from minicpmo_ros.model.weight_files import SINGLE
 
 
 def minicpmo(*arguments: str | Path) -> str:

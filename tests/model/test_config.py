@@ -85,7 +85,7 @@ def test_settings_of_pictures_and_of_chat_come_from_their_own_files() -> None:
         ({"model_type": "minicpmv", "architectures": ["MiniCPMV"]}, "'minicpmv'"),
         (OMNI_26, r"MiniCPM-o 2\.6"),
         ({k: v for k, v in OMNI_26.items() if k != "version"}, r"MiniCPM-o 2\.6"),
-        (config_json() | {"quantization_config": {"quant_method": "awq"}}, "with awq"),
+        (config_json() | {"quantization_config": {"quant_method": "gptq"}}, "with gptq"),
         ({}, "model_type None"),
     ],
 )
