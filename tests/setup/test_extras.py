@@ -67,7 +67,8 @@ def test_the_tests_do_without_the_network_where_it_has_no_place(
 
 def test_pip_offers_the_same_extras() -> None:
     offered = set(importlib.metadata.metadata("minicpmo-ros").get_all("Provides-Extra") or [])
-    assert {extra.name for extra in EXTRAS} == offered - {"ros", "ros-jazzy"}
+    # Set-up chooses a ROS by itself, and compiles nothing that is only there to compare with.
+    assert {extra.name for extra in EXTRAS} == offered - {"ros", "ros-jazzy", "llamacpp"}
 
 
 def test_every_extra_has_its_list_and_every_profile_knows_its_extras() -> None:
