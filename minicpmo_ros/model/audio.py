@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from minicpmo_ros.model.attention import attend
 from minicpmo_ros.model.config import AudioConfig
 
-POSITIONS_PER_SECOND = 50
-
 KeysValues = tuple[Tensor, Tensor]
 
 
@@ -92,15 +90,20 @@ class AudioEncoder(nn.Module):
             x, _ = layer(x, mask)
         return self.layer_norm(x)
 
-    def window(self, mel: Tensor, opening: Tensor) -> Tensor:
+    def window(self, mel: Tensor, opening: Tensor, frames: Tensor | None = None) -> Tensor:
         """Both convolutions over a second in its context: [mels, 104] -> [1, 50, hidden].
 
         Its context is real, so nothing is padded and what comes out is what the whole stream would
-        give; only before the opening second there is nothing, and there conv2 must see zeros.
+        give; only before the opening second there is nothing, and there conv2 must see zeros. So it
+        must behind a sound that ends within the second, after so many `frames` of it (100: after
+        it), and of what comes out only (frames + 1) // 2 positions are sound.
         """
         x = F.gelu(F.conv1d(mel[None].to(self.conv1.weight.dtype), *self._weights(self.conv1)))
-        before = torch.arange(x.shape[2], device=x.device) == 0
-        x = x.masked_fill(before & opening, 0.0)
+        place = torch.arange(x.shape[2], device=x.device)
+        nothing = (place == 0) & opening
+        if frames is not None:
+            nothing = nothing | (place > frames)
+        x = x.masked_fill(nothing, 0.0)
         x = F.gelu(F.conv1d(x, *self._weights(self.conv2), stride=2))
         return x.transpose(1, 2)
 

@@ -1,15 +1,4 @@
-"""Sound into embeddings: a session's stream second by second, and whole sounds at once.
-
-The encoder knows `max_positions` places of 20 ms (30 s) and learned them as absolute: they enter
-with the input, so cached keys and values belong to their places and can neither be moved nor joined
-by later places. When the cache is full there are two ways on:
-
-- start afresh (`overlap_s=0`, what the reference does): every 29 s the encoder forgets all sound;
-- slide: for the last `overlap_s` seconds before the cache is full, each second is also encoded into
-  a second cache, as the start of a stream of its own. When the first is full the second takes over.
-  So every second is encoded exactly as in a stream that began at least `overlap_s` seconds before
-  (or at the session's start). It costs another pass for those seconds, and another cache.
-"""
+"""Sound into embeddings in torch: a session's stream second by second, and whole sounds at once."""
 
 from __future__ import annotations
 
@@ -19,29 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minicpmo_ros.errors import ConfigError, InputError
-from minicpmo_ros.model.audio import POSITIONS_PER_SECOND, Audio
+from minicpmo_ros.errors import InputError
+from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.config import AudioConfig
-from minicpmo_ros.model.mel import (
-    HOP,
-    PIECE,
-    VOICE_S,
-    Array,
-    StreamingMel,
-    checked_sound,
-    checked_voice,
-    log_mel,
-)
-
-
-def capacity_s(config: AudioConfig) -> int:
-    """Seconds that fit into the cache.
-
-    Positions would do for one more, but the reference counts a second with its context, 52
-    positions, and starts afresh where these do not end below max_positions.
-    """
-    with_context = POSITIONS_PER_SECOND + 2
-    return (config.max_positions - with_context - 1) // POSITIONS_PER_SECOND + 1
+from minicpmo_ros.model.mel import HOP, PIECE, VOICE_S, Array, checked_sound, checked_voice, log_mel
+from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND, SoundStream, capacity_s
 
 
 @dataclass
@@ -66,85 +37,27 @@ class AudioCache:
         k, v = (torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
         return cls(k, v)
 
-    @property
-    def full(self) -> bool:
-        return self.length == self.k.shape[2]
 
-
-class AudioStream:
-    """What one session has heard. Its state is here: a new session takes a new one, or `reset`.
-
-    Args:
-        stage: the network; its dtype and device are the stream's.
-        overlap_s: seconds that the encoder remembers at least once its cache has been full; 0
-            forgets all every 29 s. At most half of what fits.
-
-    Raises:
-        ConfigError: overlap_s is out of its range, or the encoder knows too few positions.
-    """
+class AudioStream(SoundStream[AudioCache, Tensor]):
+    """What one session has heard; see `SoundStream`. The stage's dtype and device are its own."""
 
     def __init__(self, stage: Audio, *, overlap_s: int = 0) -> None:
         self.stage = stage
-        self.config = stage.config
-        fits = capacity_s(self.config)
-        if fits < 1:
-            raise ConfigError(
-                f"the audio encoder knows {self.config.max_positions} positions; a second of"
-                f" sound needs {POSITIONS_PER_SECOND + 3}"
-            )
-        if not 0 <= overlap_s <= fits // 2:
-            raise ConfigError(
-                f"overlap_s is {overlap_s}; the encoder's cache of {fits} s allows 0 to {fits // 2}"
-            )
-        self.overlap_s = overlap_s
         weight = stage.apm.conv1.weight
-        self.device = weight.device
-        self.mel = StreamingMel(self.config.mels)
-        self.cache = AudioCache.empty(self.config, weight.dtype, weight.device)
-        self._next = (
-            AudioCache.empty(self.config, weight.dtype, weight.device) if overlap_s else None
-        )
+        self.device, self.dtype = weight.device, weight.dtype
+        super().__init__(stage.config, overlap_s)
 
-    def reset(self, *, cache: bool = True) -> None:
-        """Forget everything heard.
-
-        Args:
-            cache: keys and values, too. The reference keeps them from one session to the next.
-        """
-        self.mel.reset()
-        if not cache:
-            return
-        self.cache.length = 0
-        if self._next is not None:
-            self._next.length = 0
+    def _empty(self) -> AudioCache:
+        return AudioCache.empty(self.config, self.dtype, self.device)
 
     @torch.inference_mode()
-    def step(self, second: Array) -> Tensor:
-        """Encode one second, float32 [16000] at 16 kHz: embeddings [10, llm_hidden].
-
-        Raises:
-            InputError: wrong length, or NaN; the stream is as before and takes the next second.
-        """
-        opening = torch.tensor(self.mel.seconds == 0, device=self.device)
-        mel = torch.from_numpy(self.mel.push(second)).to(self.device)
-        if self.cache.full:
-            self._start_afresh()
-        embeddings = self._encode(mel, opening, self.cache)
-        overlap_from = capacity_s(self.config) - self.overlap_s
-        if self._next is not None and self.cache.length > overlap_from * POSITIONS_PER_SECOND:
-            self._encode(mel, opening, self._next)
-        return embeddings
-
-    def _start_afresh(self) -> None:
-        self.cache.length = 0
-        if self._next is not None:
-            self.cache, self._next = self._next, self.cache
-
-    def _encode(self, mel: Tensor, opening: Tensor, cache: AudioCache) -> Tensor:
+    def _encode(self, mel: Array, opening: bool, cache: AudioCache) -> Tensor:
         start, end = cache.length, cache.length + POSITIONS_PER_SECOND
         positions = torch.arange(start, end, device=self.device)
         past_k, past_v = cache.k[:, :, :start], cache.v[:, :, :start]
-        embeddings, k, v = self.stage(mel, opening, positions, past_k, past_v)
+        window = torch.from_numpy(mel).to(self.device)
+        begins = torch.tensor(opening, device=self.device)
+        embeddings, k, v = self.stage(window, begins, positions, past_k, past_v)
         cache.k[:, :, start:end], cache.v[:, :, start:end] = k, v
         cache.length = end
         return embeddings

@@ -53,10 +53,18 @@ class KvRows:
     def write(self, rows: Sequence[Array], at: int) -> None:
         """Put k and v of each layer in turn, [kv_heads, T, head_dim], into rows from `at` on."""
         stop = at + rows[0].shape[1]
-        self._grow(stop)
-        for buffer, own in zip(self.buffers, rows, strict=True):
-            buffer[:, at:stop] = own
+        self.reserve(stop)
+        self.put(0, rows, at)
         self.length = max(self.length, stop)
+
+    def put(self, first: int, rows: Sequence[Array], at: int) -> None:
+        """The same for some buffers, from the first on; the length is the caller's to set."""
+        for buffer, own in zip(self.buffers[first:], rows, strict=False):
+            buffer[:, at : at + own.shape[1]] = own
+
+    def keys(self, last: int) -> Array:
+        """Keys of the last rows: [layers, kv_heads, last, head_dim]."""
+        return np.stack([k[:, self.length - last : self.length] for k in self.buffers[0::2]])
 
     def truncate(self, length: int) -> None:
         """Forget the rows from `length` on."""
@@ -82,10 +90,11 @@ class KvRows:
         if not 0 <= start <= self.length or to < 0:
             raise ValueError(f"cannot move rows from {start} to {to} of {self.length}")
         self.check_room(self.length - start, at=to)
-        self._grow(to + self.length - start)
+        self.reserve(to + self.length - start)
         self._move(np.arange(start, self.length), to)
 
-    def _grow(self, rows: int) -> None:
+    def reserve(self, rows: int) -> None:
+        """Have buffers for so many rows."""
         have = self.buffers[0].shape[1]
         if rows <= have:
             return

@@ -26,8 +26,7 @@ def heard_from(stage: Audio, windows: list[np.ndarray], first: int, second: int)
     """The embeddings of a second, by an encoder that began to listen at the second `first`."""
     stream = AudioStream(stage)
     for k in range(first, second + 1):
-        opening, window = torch.tensor(k == 0), torch.from_numpy(windows[k])
-        embeddings = stream._encode(window, opening, stream.cache)
+        embeddings = stream._encode(windows[k], k == 0, stream.cache)
     return embeddings
 
 

@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from minicpmo_ros.model.audio import POSITIONS_PER_SECOND, Audio, AudioLayer
+from minicpmo_ros.model.audio import Audio, AudioLayer
 from minicpmo_ros.model.config import ResamplerConfig, VisionConfig
 from minicpmo_ros.model.decoder import Attention, Decoder, Layer
 from minicpmo_ros.model.resampler import Resampler
 from minicpmo_ros.model.rope import angles, rotate
+from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND
 from minicpmo_ros.model.vision import Vision, VisionAttention, VisionLayer
 
 
@@ -94,15 +95,15 @@ class AudioStep(nn.Module):
         self.audio = audio
 
     def forward(
-        self, mel: Tensor, opening: Tensor, valid: Tensor, past: Tensor, caches: list[Tensor]
+        self, mel: Tensor, opening: Tensor, frames: Tensor, past: Tensor, caches: list[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
         """See the module's first lines.
 
         Args:
             mel: [mels, 104]; see `model.mel.StreamingMel`.
             opening: bool [1], nothing is before this second.
-            valid: int64 [1], positions of this second that are sound; fewer than 50 at the end of
-                a whole sound.
+            frames: int64 [1], frames of this second that are sound: 100, or fewer in the last
+                second of a whole sound.
             past: int64 [1], positions before this second, in the position table and the caches.
             caches: k and v of each layer in turn: [heads, rows, head_dim].
 
@@ -112,9 +113,9 @@ class AudioStep(nn.Module):
         """
         apm, projection = self.audio.apm, self.audio.audio_projection_layer
         own = torch.arange(POSITIONS_PER_SECOND, device=mel.device)
-        x = apm.window(mel, opening)[0] + apm.embed_positions(own + past)
+        x = apm.window(mel, opening, frames)[0] + apm.embed_positions(own + past)
         hide_past = hide(_filled(caches[0], past), x.dtype)
-        hide_own = hide(own < valid, x.dtype)
+        hide_own = hide(2 * own < frames, x.dtype)
         rows: list[Tensor] = []
         for index, layer in enumerate(apm.layers):
             assert isinstance(layer, AudioLayer)

@@ -140,14 +140,14 @@ def audio_plan(config: AudioConfig, *, precision: str = "fp32", dtype: str = "fl
 
     def example() -> tuple[Any, ...]:
         mel = torch.zeros(config.mels, WINDOW_FRAMES)
-        opening, valid, past = torch.tensor([True]), torch.tensor([50]), torch.tensor([2])
-        return mel, opening, valid, past, _caches(config, config.heads)
+        opening, frames, past = torch.tensor([True]), torch.tensor([100]), torch.tensor([2])
+        return mel, opening, frames, past, _caches(config, config.heads)
 
     return Plan(
         make=lambda: AudioStep(Audio(config)),
         example=example,
         dynamic=(None, None, None, None, [{1: rows}] * len(caches)),
-        inputs=["mel", "opening", "valid", "past", *caches],
+        inputs=["mel", "opening", "frames", "past", *caches],
         outputs=["embeddings", *(name.replace("cache", "rows") for name in caches)],
         bits=_matrices(precision, "_proj", "fc1", "fc2", "linear1", "linear2"),
         dtype=dtype,

@@ -1,0 +1,137 @@
+"""Stages in onnxruntime on a CPU, from the files that `runtime.export` wrote. No torch.
+
+Inputs are handed to onnxruntime as they lie in memory, so a cache is read where it is, and only the
+rows of what is new are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minicpmo_ros.errors import EngineError
+from minicpmo_ros.runtime.kv import KvRows
+from minicpmo_ros.runtime.stages import Array
+
+# It would make a product and the sum behind it one, and quantised weights of such a product are not
+# kept packed: of each layer, those of o_proj and down_proj.
+DISABLED = ("MatMulAddFusion",)
+_shares_memory = False
+
+
+def session(file: Path, threads: int = 0, save: Path | None = None) -> Any:
+    """An onnxruntime session on the CPU.
+
+    Args:
+        threads: 0: one a core. They sleep while they wait: a robot has other work for its cores.
+        save: where to write the graph as it is run, to look at.
+
+    Raises:
+        EngineError: onnxruntime is missing or too old, or the file is not whole.
+    """
+    runtime = _library()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Products with quantised weights round their inputs to eight bits: twice as fast.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "4")
+    # What is computed on the way is taken from one store for all sessions: they run in turn.
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.log_severity_level = 3
+    if save is not None:
+        options.optimized_model_filepath = str(save)
+    try:
+        return runtime.InferenceSession(
+            file, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(DISABLED)
+        )
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise EngineError(
+            f"onnxruntime {runtime.__version__} cannot load {file}: {reason}; `minicpmo engines"
+            " check` finds files that are broken, `minicpmo engines build` makes them anew"
+        ) from None
+
+
+class OrtStage:
+    """See `runtime.stages.Stage`."""
+
+    def __init__(self, file: Path, threads: int = 0) -> None:
+        self._session = session(file, threads)
+
+    def run(self, feed: Mapping[str, Array]) -> list[Array]:
+        found: list[Array] = self._session.run(None, dict(feed))
+        return found
+
+
+class OrtCachedStage:
+    """See `runtime.stages.CachedStage`.
+
+    Args:
+        files: in their order, and how many layers are in each.
+        kv_heads, head_dim, rope_theta: of the caches; see `runtime.kv.KvRows`.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[tuple[Path, int]],
+        kv_heads: int,
+        head_dim: int,
+        rope_theta: float,
+        threads: int = 0,
+    ) -> None:
+        self._parts = [(session(file, threads), layers) for file, layers in files]
+        self._sizes = kv_heads, head_dim, rope_theta
+
+    def cache(self, capacity: int) -> KvRows:
+        kv_heads, head_dim, rope_theta = self._sizes
+        layers = sum(layers for _, layers in self._parts)
+        return KvRows(layers, kv_heads, capacity, head_dim, rope_theta)
+
+    def step(self, feed: Mapping[str, Array], cache: KvRows, at: int, rows: int) -> Array:
+        cache.reserve(at + rows)
+        given = {**feed, "past": np.array([at], np.int64)}
+        first = 0
+        found: Array | None = None
+        for part, layers in self._parts:
+            if found is not None:
+                given = {part.get_inputs()[0].name: found, "past": given["past"]}
+            buffers = cache.buffers[first : first + 2 * layers]
+            caches = {f"cache.{index}": buffer for index, buffer in enumerate(buffers)}
+            found, *new = part.run(None, {**given, **caches})
+            cache.put(first, new, at)
+            first += 2 * layers
+        cache.length = max(cache.length, at + rows)
+        assert found is not None
+        return found
+
+
+def _library() -> Any:
+    global _shares_memory
+    try:
+        import onnxruntime
+    except ImportError:
+        raise EngineError("onnxruntime is not installed: pip install 'onnxruntime>=1.22'") from None
+    version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
+    if version < (1, 22):
+        raise EngineError(
+            f"onnxruntime {onnxruntime.__version__} does not keep eight-bit weights packed;"
+            " 1.22 or later is needed: pip install 'onnxruntime>=1.22'"
+        )
+    if not _shares_memory:
+        where = onnxruntime.OrtMemoryInfo(
+            "Cpu",
+            onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR,
+            0,
+            onnxruntime.OrtMemType.DEFAULT,
+        )
+        # Grow by what is asked for, not by doubling.
+        as_asked = onnxruntime.OrtArenaCfg(
+            {"arena_extend_strategy": 1, "initial_chunk_size_bytes": -1, "max_mem": 0}
+        )
+        onnxruntime.create_and_register_allocator(where, as_asked)
+        _shares_memory = True
+    return onnxruntime

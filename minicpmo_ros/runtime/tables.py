@@ -1,0 +1,72 @@
+"""Tables of embeddings on disk, of which only the rows that are asked for are read. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minicpmo_ros.runtime.int4 import BLOCK, quantise
+
+Rows = NDArray[np.float32]
+PRECISIONS = ("fp32", "fp16", "int8", "int4")
+BITS = {"int8": 8, "int4": 4}
+# Rows that are written together.
+AT_ONCE = 4096
+
+
+class Table:
+    """[entries, width], memory-mapped.
+
+    Args:
+        folder, name: what `write_table` was given.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._values = np.load(folder / f"{name}.npy", mmap_mode="r")
+        scales = folder / f"{name}.scales.npy"
+        self._scales = np.load(scales, mmap_mode="r") if scales.exists() else None
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, ids: Sequence[int]) -> Rows:
+        """Rows by number: float32 [len(ids), width]."""
+        index = np.asarray(ids, np.int64)
+        values = self._values[index]
+        if self._scales is None:
+            return values.astype(np.float32)
+        if values.dtype == np.uint8:  # two codes a byte, the first in the low bits
+            pairs = np.stack((values & 0xF, values >> 4), axis=-1).astype(np.int8)
+            values = ((pairs ^ 8) - 8).reshape(len(index), -1)
+        blocks = values.reshape(len(index), -1, BLOCK).astype(np.float32)
+        found: Rows = (blocks * self._scales[index][..., None]).reshape(len(index), -1)
+        return found
+
+
+def write_table(folder: Path, name: str, table: Rows, precision: str) -> None:
+    """Write a table for `Table`; a width that blocks do not divide stays in half precision."""
+    bits = BITS.get(precision, 0)
+    if not bits or table.shape[1] % BLOCK:
+        kind = np.float32 if precision == "fp32" else np.float16
+        out = _opened(folder / f"{name}.npy", table.shape, kind)
+        for start in range(0, len(table), AT_ONCE):
+            out[start : start + AT_ONCE] = table[start : start + AT_ONCE]
+        return
+    entries, width = table.shape
+    shape, kind = ((entries, width // 2), np.uint8) if bits == 4 else ((entries, width), np.int8)
+    codes = _opened(folder / f"{name}.npy", shape, kind)
+    scales = _opened(folder / f"{name}.scales.npy", (entries, width // BLOCK), np.float16)
+    for start in range(0, entries, AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
+        found = quantise(table[rows], bits=bits)
+        whole = found.codes
+        if bits == 4:
+            whole = ((whole[:, 0::2] & 0xF) | (whole[:, 1::2] << 4)).astype(np.uint8)
+        codes[rows], scales[rows] = whole, found.scales
+
+
+def _opened(file: Path, shape: tuple[int, ...], kind: type) -> np.memmap:
+    return np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
