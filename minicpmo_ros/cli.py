@@ -9,6 +9,7 @@ import typer
 
 from minicpmo_ros.errors import MinicpmoError
 from minicpmo_ros.model.cli import checkpoint_app
+from minicpmo_ros.runtime.cli import engines_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +22,7 @@ bench_app = typer.Typer(no_args_is_help=True, help="Measure; ratios and percenti
 app.add_typer(bag_app, name="bag")
 app.add_typer(bench_app, name="bench")
 app.add_typer(checkpoint_app, name="checkpoint")
+app.add_typer(engines_app, name="engines")
 
 BagPath = Annotated[Path, typer.Argument(help="A rosbag2 folder or an .mcap file.")]
 ParamsFile = Annotated[

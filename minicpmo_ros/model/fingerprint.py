@@ -62,10 +62,8 @@ def fingerprint(
 
     found: dict[str, dict[str, object]] = {}
     for file in unread:
-        entry: dict[str, object] = {
-            "stamp": stamps[file],
-            "sha256": _hash_settled(file, stamps[file], advance),
-        }
+        digest = _hash_settled(file, stamps[file], advance)
+        entry: dict[str, object] = {"stamp": stamps[file], "sha256": digest}
         known[str(file)] = entry
         if abs(time.time_ns() - stamps[file][1]) > SETTLED_NS:
             found[str(file)] = entry

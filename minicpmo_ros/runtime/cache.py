@@ -254,16 +254,6 @@ class EngineCache:
             raise EngineError(f"{folder} cannot be removed: {error.strerror}") from error
 
 
-def superseded(entries: Iterable[Entry]) -> list[Entry]:
-    """Those that were built again since, for another version of their runtime."""
-    newest: dict[object, Entry] = {}
-    found = []
-    for entry in sorted(entries, key=lambda entry: entry.made, reverse=True):
-        if newest.setdefault(entry.key.without_version(), entry) is not entry:
-            found.append(entry)
-    return found
-
-
 def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 

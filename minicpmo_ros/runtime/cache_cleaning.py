@@ -1,0 +1,56 @@
+"""What in the engine cache is of no use any more."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from minicpmo_ros.errors import CheckpointError
+from minicpmo_ros.model.fingerprint import Progress, fingerprint, remembered_directories
+from minicpmo_ros.runtime.cache import EngineCache
+from minicpmo_ros.runtime.cache_entry import Entry
+
+
+def useless(cache: EngineCache, progress: Progress = lambda done, total: None) -> dict[str, str]:
+    """Entries by name, and why nothing will load them again.
+
+    Those of checkpoints that are gone or were changed, those that were built again for another
+    version of their runtime, damaged ones, and what killed builds have left.
+
+    Args:
+        progress: of reading checkpoints that changed since they were last read.
+    """
+    found = cache.broken()
+    entries = [entry for entry in cache.entries() if entry.name not in found]
+    found |= {
+        entry.name: f"was built again since {entry.key.runtime} {entry.key.version}"
+        for entry in superseded(entries)
+    }
+    current = _current_fingerprints(cache, entries, progress)
+    for entry in entries:
+        # Of one that does not say where it is from, nothing is known.
+        if entry.source and entry.key.checkpoint not in current:
+            found[entry.name] = f"its checkpoint, {entry.source}, is gone or has changed"
+    return found
+
+
+def superseded(entries: Iterable[Entry]) -> list[Entry]:
+    """Those that were built again since, for another version of their runtime."""
+    newest: dict[object, Entry] = {}
+    found = []
+    for entry in sorted(entries, key=lambda entry: entry.made, reverse=True):
+        if newest.setdefault(entry.key.without_version(), entry) is not entry:
+            found.append(entry)
+    return found
+
+
+def _current_fingerprints(cache: EngineCache, entries: list[Entry], progress: Progress) -> set[str]:
+    """Of all checkpoints that were ever used, as they are now."""
+    directories = {*remembered_directories(cache.fingerprints)}
+    directories |= {Path(entry.source) for entry in entries if entry.source}
+    found = set()
+    for directory in sorted(directories):
+        with contextlib.suppress(CheckpointError):
+            found.add(fingerprint(directory, cache.fingerprints, progress))
+    return found
