@@ -99,7 +99,18 @@ def trace(plan: Plan) -> ir.Model:
             verbose=False,
         )
     assert program is not None
+    _fold(program.model)
     return program.model
+
+
+def _fold(model: ir.Model) -> None:
+    """Compute what depends on no input: TensorRT asks for axes and the like to be constants."""
+    from onnxscript.optimizer import fold_constants
+
+    for value in model.graph.initializers.values():
+        if _is_weight(value):
+            value.const_value = None  # a fake tensor, with which nothing can be computed
+    fold_constants(model)
 
 
 def _made(plan: Plan, dtype: torch.dtype) -> nn.Module:
