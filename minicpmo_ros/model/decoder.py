@@ -152,10 +152,7 @@ class Decoder(nn.Module):
         Raises:
             KvFullError: T rows do not fit; nothing was written.
         """
-        at = cache.length if at is None else at
-        if not 0 <= at <= cache.length:
-            raise ValueError(f"row {at} is not behind the {cache.length} rows in use")
-        cache.check_room(len(embeds), at)
+        at = cache.start(len(embeds), at)
         hidden = []
         for block in embeds.split(PREFILL_BLOCK):
             stop = at + len(block)

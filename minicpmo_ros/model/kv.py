@@ -71,6 +71,19 @@ class KvCache:
                 " let a window slide earlier, or give it a larger capacity"
             )
 
+    def start(self, rows: int, at: int | None = None) -> int:
+        """The first of so many rows that are to be written: `at`, or the one behind those in use.
+
+        Raises:
+            ValueError: `at` would leave a gap.
+            KvFullError: they do not fit.
+        """
+        at = self.length if at is None else at
+        if not 0 <= at <= self.length:
+            raise ValueError(f"row {at} is not behind the {self.length} rows in use")
+        self.check_room(rows, at)
+        return at
+
     def truncate(self, length: int) -> None:
         """Forget the rows from `length` on."""
         if not 0 <= length <= self.length:

@@ -7,6 +7,8 @@ over a loaded module, not part of the network: export takes the plain one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -38,21 +40,34 @@ def can_pack(weight: Tensor) -> bool:
 
 
 def pack(module: nn.Module) -> int:
-    """Replace the linear layers below a module, one at a time, so that memory stays as it is.
+    """Pack the linear layers below a module.
 
     Layers that cannot be packed on this machine remain as they are.
 
     Returns:
         How many were replaced.
     """
-    packed = 0
+    return replace_linear(module, PackedLinear, lambda plain: can_pack(plain.weight))
+
+
+def replace_linear(
+    module: nn.Module,
+    make: Callable[[nn.Linear], nn.Module],
+    can: Callable[[nn.Linear], bool],
+) -> int:
+    """Replace linear layers below a module, one at a time, so that memory stays as it is.
+
+    Returns:
+        How many were replaced.
+    """
+    replaced = 0
     for name, child in list(module.named_children()):
-        if type(child) is nn.Linear and can_pack(child.weight):
-            setattr(module, name, PackedLinear(child))
-            packed += 1
+        if type(child) is nn.Linear and can(child):
+            setattr(module, name, make(child))
+            replaced += 1
         else:
-            packed += pack(child)
-    return packed
+            replaced += replace_linear(child, make, can)
+    return replaced
 
 
 def size_of(module: nn.Module) -> int:

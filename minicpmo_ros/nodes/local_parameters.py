@@ -12,8 +12,9 @@ LOCAL = (
     P(
         "precision",
         "auto",
-        "Local brain: precision of weights and caches; auto: the checkpoint's own.",
-        choices=("auto", "fp32", "bf16", "fp16"),
+        "Local brain: precision of weights and caches; auto: the checkpoint's own; int4: four bits "
+        "in the language model, bf16 in all else.",
+        choices=("auto", "fp32", "bf16", "fp16", "int4"),
     ),
     P(
         "threads",

@@ -1,4 +1,8 @@
-"""The network in torch: the numerical reference, on the CPU or a CUDA device."""
+"""The network in torch: the numerical reference, on the CPU or a CUDA device.
+
+With four bits a weight and, on CUDA, a graph for each token, also what runs where nothing was
+compiled.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from minicpmo_ros.errors import ConfigError
-from minicpmo_ros.model.audio import POSITIONS_PER_SECOND, Audio
+from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.audio_stream import AudioStream, embed_sound, embed_voice
 from minicpmo_ros.model.checkpoint import Checkpoint
 from minicpmo_ros.model.config import ModelConfig
@@ -22,21 +26,31 @@ from minicpmo_ros.model.kv import KvCache
 from minicpmo_ros.model.llm import Llm
 from minicpmo_ros.model.packed import pack, size_of
 from minicpmo_ros.model.picture import Slice
+from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND
 from minicpmo_ros.model.speech import SpeechDecoder
 from minicpmo_ros.model.vision import VisionStage
 from minicpmo_ros.runtime.api import Context, Logits, Network, Part, Sound
+from minicpmo_ros.runtime.torch_decode import StaticDecode
+from minicpmo_ros.runtime.torch_int4 import Int4Linear, check_device, load_llm
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+INT4 = "int4"
 Progress = Callable[[str, float], None]
 """Called with what is being loaded, and the share of all that is done."""
 
 
 class TorchContext:
-    """See `runtime.api.Context`."""
+    """See `runtime.api.Context`.
 
-    def __init__(self, decoder: Llm | SpeechDecoder, capacity: int | None) -> None:
+    graphs: read single tokens by `StaticDecode`.
+    """
+
+    def __init__(
+        self, decoder: Llm | SpeechDecoder, capacity: int | None, *, graphs: bool = False
+    ) -> None:
         self.decoder = decoder
         self.cache: KvCache = decoder.cache(capacity)  # type: ignore[arg-type]
+        self._one = StaticDecode(decoder, self.cache) if graphs else None
 
     @property
     def length(self) -> int:
@@ -54,6 +68,8 @@ class TorchContext:
     def read(self, *parts: Part, at: int | None = None) -> Tensor:
         embeds = [part if isinstance(part, Tensor) else self._embed(part) for part in parts]
         whole = embeds[0] if len(embeds) == 1 else torch.cat(embeds)
+        if self._one is not None and len(whole) == 1:
+            return self._one.read(whole, at)
         return self.decoder.extend(whole, self.cache, at)
 
     @torch.inference_mode()
@@ -64,6 +80,8 @@ class TorchContext:
         self.cache.check_room(rows)
 
     def truncate(self, length: int) -> None:
+        if self._one is not None:
+            self._one.wipe(length)
         self.cache.truncate(length)
 
     def remove(self, spans: Iterable[tuple[int, int]]) -> None:
@@ -90,16 +108,20 @@ class TorchNetwork(Network):
         audio: Audio,
         llm: Llm,
         speech: SpeechDecoder,
+        *,
+        graphs: bool | None = None,
     ) -> None:
+        """See `load` for `graphs`."""
         self.config = config
         self.stages = {"vision": vision, "audio": audio, "llm": llm, "speech": speech}
         self._vision, self._audio, self._llm, self._speech = vision, audio, llm, speech
         weight = speech.emb_text.weight
+        self.graphs = weight.device.type == "cuda" if graphs is None else graphs
         nbytes = sum(size_of(stage) for stage in self.stages.values())
-        self.about = (
-            f"torch on {weight.device}, {str(weight.dtype).removeprefix('torch.')}, weights of"
-            f" {nbytes / 2**30:.2f} GiB"
-        )
+        precision = str(weight.dtype).removeprefix("torch.")
+        if any(isinstance(module, Int4Linear) for module in llm.modules()):
+            precision += ", the language model int4"
+        self.about = f"torch on {weight.device}, {precision}, weights of {nbytes / 2**30:.2f} GiB"
 
     @classmethod
     def load(
@@ -109,6 +131,8 @@ class TorchNetwork(Network):
         device: str = "cpu",
         precision: str = "fp32",
         packed: bool | None = None,
+        int4_head: bool = True,
+        graphs: bool | None = None,
         threads: int = 0,
         progress: Progress = lambda what, share: None,
     ) -> TorchNetwork:
@@ -116,21 +140,27 @@ class TorchNetwork(Network):
 
         Args:
             device: "cpu", "cuda", "cuda:N", or "auto": cuda if there is one.
-            precision: "fp32", "bf16" or "fp16" of weights and caches, or "auto": the checkpoint's.
+            precision: "fp32", "bf16" or "fp16" of weights and caches, or "auto": the checkpoint's;
+                or "int4" of the language model's matrices, bf16 of all else.
             packed: lay the weights out for this CPU (`model.packed`); by default, on a CPU.
+            int4_head: with precision "int4", also of the matrix that makes logits.
+            graphs: read single tokens by a CUDA graph (`torch_decode`); by default, on CUDA. On a
+                CPU they are then read in the same way, which is no faster.
             threads: of the whole process's torch on a CPU; 0 leaves them as they are, which is as
                 many as cores. Where other programs use the cores, too, fewer are faster.
             progress: called often.
 
         Raises:
             CheckpointError: see `model.checkpoint.Checkpoint`.
-            ConfigError: no such device or precision.
+            ConfigError: no such device or precision, or this device has not that precision.
         """
         where = _device(device)
         if threads:
             torch.set_num_threads(threads)
         checkpoint = Checkpoint(directory)
         dtype = _dtype(precision, checkpoint)
+        if precision == INT4:
+            check_device(where)
         c = checkpoint.config
         plans = {
             "audio": (lambda: Audio(c.audio), "", ("apm.", "audio_projection_layer.")),
@@ -148,11 +178,14 @@ class TorchNetwork(Network):
                 done += count
                 progress(name, done / total)
 
-            stage = checkpoint.build(make, prefix, dtype, where, advance)
+            if precision == INT4 and name == "llm":
+                stage: torch.nn.Module = load_llm(checkpoint, where, advance, head=int4_head)
+            else:
+                stage = checkpoint.build(make, prefix, dtype, where, advance)
             if packed if packed is not None else where.type == "cpu":
                 pack(stage)
             stages[name] = stage
-        return cls(c, stages["vision"], stages["audio"], stages["llm"], stages["speech"])  # type: ignore[arg-type]
+        return cls(c, **stages, graphs=graphs)  # type: ignore[arg-type]
 
     def look(self, slices: Sequence[Slice]) -> list[Tensor]:
         return list(self._vision.look(slices).unbind())
@@ -170,10 +203,10 @@ class TorchNetwork(Network):
         return list(self.sound(samples).split(POSITIONS_PER_SECOND // self.config.audio.pool))
 
     def context(self, capacity: int) -> Context:
-        return TorchContext(self._llm, capacity)
+        return TorchContext(self._llm, capacity, graphs=self.graphs)
 
     def speech(self, capacity: int | None = None) -> Context:
-        return TorchContext(self._speech, capacity)
+        return TorchContext(self._speech, capacity, graphs=self.graphs)
 
     @torch.inference_mode()
     def condition(
@@ -209,6 +242,8 @@ def _dtype(precision: str, checkpoint: Checkpoint) -> torch.dtype:
             parameters[entry.dtype] += entry.parameters
         found = parameters.most_common(1)[0][0]
         return found if found in DTYPES.values() else torch.float32
+    if precision == INT4:
+        return torch.bfloat16
     if precision not in DTYPES:
-        raise ConfigError(f"precision '{precision}': there are auto, {', '.join(DTYPES)}")
+        raise ConfigError(f"precision '{precision}': there are auto, {', '.join(DTYPES)}, {INT4}")
     return DTYPES[precision]

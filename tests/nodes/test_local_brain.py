@@ -115,7 +115,7 @@ def test_the_log_says_what_runs_in_how_much_memory(simulation, local, capfd):
     ({"reference_voice": "/nowhere.wav"}, "/nowhere.wav cannot be read as sound"),
     ({"prompt_file": "/nowhere.txt"}, "/nowhere.txt cannot be read"),
     ({"window_high_tokens": 4000}, "4000 tokens come together, the KV cache holds 512"),
-    ({"precision": "int3"}, "'int3' is not one of auto, fp32, bf16, fp16"),
+    ({"precision": "int3"}, "'int3' is not one of auto, fp32, bf16, fp16, int4"),
     ({"mode": "dream"}, "'dream' is not one of duplex, streaming, chat"),
 ])  # fmt: skip
 def test_what_it_cannot_begin_with_fails_the_configuration_with_the_reason(

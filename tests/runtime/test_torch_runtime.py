@@ -64,8 +64,8 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(tiny_checkpoi
 
 
 def test_a_precision_that_there_is_not_is_refused_with_those_that_there_are(tiny_checkpoint):
-    with pytest.raises(ConfigError, match="precision 'int4': there are auto, fp32, bf16, fp16"):
-        TorchNetwork.load(tiny_checkpoint, precision="int4")
+    with pytest.raises(ConfigError, match="'int3': there are auto, fp32, bf16, fp16, int4"):
+        TorchNetwork.load(tiny_checkpoint, precision="int3")
 
 
 def test_without_a_checkpoint_there_is_no_network(tmp_path: Path):

@@ -15,12 +15,13 @@ class LocalConfig:
     """What to load and how to converse; raises ConfigError for values out of their range.
 
     checkpoint: directory in the published layout. device: cpu, cuda, cuda:N or auto (cuda if there
-    is one). precision: fp32, bf16, fp16 or auto (the checkpoint's own). threads: of torch on a CPU;
-    0: its own choice. reference_voice: sound file with the voice to speak in; empty: none.
-    prompt_file: system prompt of the user's own; empty: the model's. scene: omni, or audio where
-    there is no camera. pictures_per_unit: as the timeline has it. turn_end_ms: in streaming mode,
-    so long a silence ends the user's turn. reply_tokens_per_unit: of a streamed reply.
-    unasked_after_s: speaking when nobody has spoken for so long is the model's own initiative.
+    is one). precision: fp32, bf16, fp16, int4 (the language model; bf16 all else) or auto (the
+    checkpoint's own). threads: of torch on a CPU; 0: its own choice. reference_voice: sound file
+    with the voice to speak in; empty: none. prompt_file: system prompt of the user's own; empty:
+    the model's. scene: omni, or audio where there is no camera. pictures_per_unit: as the timeline
+    has it. turn_end_ms: in streaming mode, so long a silence ends the user's turn.
+    reply_tokens_per_unit: of a streamed reply. unasked_after_s: speaking when nobody has spoken for
+    so long is the model's own initiative.
     """
 
     checkpoint: str = ""
