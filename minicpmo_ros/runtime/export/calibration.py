@@ -9,11 +9,13 @@ nothing changes. The idea is that of AWQ (Lin et al. 2023); `calibrate` finds th
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,18 +62,26 @@ class GroupScale:
     squares: Array
 
 
+def spread(scale: Array, group: str, config: LlmConfig) -> Array:
+    """A group's factors, one for each input of its matrices."""
+    if group != "output":
+        return scale
+    # Query heads that share a head of keys and values stand behind each other.
+    shared = scale.reshape(config.kv_heads, 1, config.head_dim)
+    return np.repeat(shared, config.heads // config.kv_heads, axis=1).reshape(-1)
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """Factors and mean squares of the layers from the first on; all of them once it is whole.
 
-    identity: of the checkpoint they were found for, as the caller names it. head_squares: mean
-    squares of what enters the head, float32 [hidden].
+    made_of: names the checkpoint and the conversations. head_squares: mean squares of what enters
+    the head, float32 [hidden].
     """
 
-    identity: str
-    heads: int
-    kv_heads: int
-    layers: tuple[Mapping[str, GroupScale], ...]
+    made_of: str
+    config: LlmConfig
+    layers: tuple[Mapping[str, GroupScale], ...] = ()
     head_squares: Array | None = None
 
     def scaled(self, read: Read) -> Read:
@@ -79,55 +89,40 @@ class Calibration:
 
         def found(name: str) -> np.ndarray:
             weights = read(name)
-            inputs, rows = self._factors(name)
-            if inputs is not None:
-                weights = weights * inputs
-            if rows is not None:
-                weights = weights / rows.reshape(-1, *[1] * (weights.ndim - 1))
+            layer, module = self._place(name)
+            for group, modules in GROUPS.items():
+                if layer is not None and module in modules:
+                    weights = weights * spread(layer[group].scale, group, self.config)
+                if layer is not None and module == FED_BY[group]:
+                    rows = layer[group].scale
+                    weights = weights / rows.reshape(-1, *[1] * (weights.ndim - 1))
             return weights
 
         return found
 
     def importance(self, name: str) -> Array | None:
-        """What `quantise` takes for a matrix that `scaled` reads, or None for one unknown here."""
+        """Mean squares of what enters a matrix that `scaled` reads: what `quantise` takes. None
+        where they are not known."""
         if name == HEAD:
             return self.head_squares
-        found = _NAME.fullmatch(name)
-        if found is None or int(found[1]) >= len(self.layers):
-            return None
+        layer, module = self._place(name)
         for group, modules in GROUPS.items():
-            if found[2] in modules:
-                factor = self._inputs(group, int(found[1]))
-                squares = self.layers[int(found[1])][group].squares
-                return (squares / np.square(factor)).astype(np.float32)
+            if layer is not None and module in modules:
+                factors = spread(layer[group].scale, group, self.config)
+                return (layer[group].squares / np.square(factors)).astype(np.float32)
         return None
 
-    def _factors(self, name: str) -> tuple[Array | None, Array | None]:
-        """Of a weight's inputs, and what its rows are divided by."""
+    def _place(self, name: str) -> tuple[Mapping[str, GroupScale] | None, str]:
+        """What was found for the layer of a weight, and the weight's name in it."""
         found = _NAME.fullmatch(name)
         if found is None or int(found[1]) >= len(self.layers):
-            return None, None
-        layer, module = int(found[1]), found[2]
-        inputs = next((self._inputs(g, layer) for g, m in GROUPS.items() if module in m), None)
-        rows = next((self.layers[layer][g].scale for g, m in FED_BY.items() if module == m), None)
-        return inputs, rows
-
-    def _inputs(self, group: str, layer: int) -> Array:
-        scale = self.layers[layer][group].scale
-        return self.to_heads(scale) if group == "output" else scale
-
-    def to_heads(self, rows: Array) -> Array:
-        """Factors of v_proj's rows as those of o_proj's inputs."""
-        shared = rows.reshape(self.kv_heads, 1, -1)
-        return np.repeat(shared, self.heads // self.kv_heads, axis=1).reshape(-1)
+            return None, ""
+        return self.layers[int(found[1])], found[2]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All of it by name, as `load` reads it."""
-        found: dict[str, np.ndarray] = {
-            "format": np.array(FORMAT),
-            "identity": np.array(self.identity),
-            "heads": np.array([self.heads, self.kv_heads, len(self.layers)]),
-        }
+        """All of it by name, as `of` takes it."""
+        about = {"format": FORMAT, "made_of": self.made_of, "config": asdict(self.config)}
+        found = {"about": np.array(json.dumps(about)), "layers": np.array(len(self.layers))}
         if self.head_squares is not None:
             found["head_squares"] = self.head_squares
         for index, layer in enumerate(self.layers):
@@ -136,60 +131,66 @@ class Calibration:
                 found[f"{index}.{group}.squares"] = one.squares
         return found
 
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
+        """From `arrays`; raises KeyError, TypeError or ValueError for anything else."""
+        about = json.loads(str(arrays["about"]))
+        if about["format"] != FORMAT:
+            raise ValueError(f"format {about['format']} instead of {FORMAT}")
+
+        def layer(index: int) -> dict[str, GroupScale]:
+            names = {group: f"{index}.{group}" for group in GROUPS}
+            return {
+                group: GroupScale(arrays[f"{name}.scale"], arrays[f"{name}.squares"])
+                for group, name in names.items()
+            }
+
+        layers = tuple(layer(index) for index in range(int(arrays["layers"])))
+        config = LlmConfig(**about["config"])
+        return cls(about["made_of"], config, layers, arrays.get("head_squares"))
+
     def save(self, file: Path) -> None:
-        """Write a .npz file, or nothing if that is cut off."""
-        part = file.with_name(f"{file.name}.part")
-        with part.open("wb") as out:
-            np.savez(out, **self.arrays())  # type: ignore[arg-type]
-        part.replace(file)
+        """Write a .npz file, whole or not at all."""
+        write_npz(file, self.arrays())
 
     @classmethod
     def load(cls, file: Path) -> Calibration:
         """Read what `save` wrote; raises EngineError for anything else."""
         try:
-            with np.load(file) as stored:
-                return cls.of(dict(stored))
-        except (OSError, ValueError, KeyError, EOFError) as error:
+            return cls.of(read_npz(file))
+        except UNREADABLE as error:
             raise EngineError(
                 f"{file} is no calibration that can be read ({error}); delete it and calibrate anew"
             ) from None
 
-    @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
-        """From `arrays`; raises KeyError, ValueError."""
-        if int(arrays["format"]) != FORMAT:
-            raise ValueError(f"format {arrays['format']} instead of {FORMAT}")
-        heads, kv_heads, layers = (int(number) for number in arrays["heads"])
-        return cls(
-            str(arrays["identity"]),
-            heads,
-            kv_heads,
-            tuple(
-                {
-                    group: GroupScale(
-                        arrays[f"{index}.{group}.scale"], arrays[f"{index}.{group}.squares"]
-                    )
-                    for group in GROUPS
-                }
-                for index in range(layers)
-            ),
-            arrays.get("head_squares"),
-        )
-
     def check_fits(self, config: LlmConfig) -> None:
         """Raise EngineError unless it is whole and of a network of these sizes."""
-        widths = {"attention": config.hidden, "output": config.kv_heads * config.head_dim}
-        widths |= {"mlp": config.hidden, "inner": config.ffn}
-        fits = (self.heads, self.kv_heads, len(self.layers)) == (
-            config.heads,
-            config.kv_heads,
-            config.layers,
-        ) and all(len(layer[g].scale) == width for layer in self.layers for g, width in widths.items())
-        if not fits or self.head_squares is None:
+        if config != self.config:
             raise EngineError(
-                f"the calibration is that of {self.identity or 'another network'}, not of one with"
-                f" {config.layers} layers of {config.hidden}, or not whole; calibrate anew"
+                f"the calibration is of {self.config}, the network is {config}; calibrate anew"
             )
+        if len(self.layers) != config.layers or self.head_squares is None:
+            raise EngineError(
+                f"the calibration has {len(self.layers)} of {config.layers} layers; go on with it"
+            )
+
+
+# What a file raises that is not there, not whole, or something else.
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile)
+
+
+def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """A .npz file, whole or not at all."""
+    part = file.with_name(f"{file.name}.part")
+    with part.open("wb") as out:
+        np.savez(out, **arrays)  # type: ignore[arg-type]
+    part.replace(file)
+
+
+def read_npz(file: Path) -> dict[str, np.ndarray]:
+    """All arrays of it; raises UNREADABLE."""
+    with np.load(file, allow_pickle=False) as stored:
+        return dict(stored)
 
 
 def quantised(read: Read, importance: Importance = lambda name: None, bits: int = 4) -> Read:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,10 +35,6 @@ class CalibrationSequence:
     decisions: tuple[int, ...] = ()
 
 
-def layer_name(index: int, module: str) -> str:
-    return f"llm.model.layers.{index}.{module}.weight"
-
-
 def load_layer(read: Read, config: LlmConfig, index: int) -> Layer:
     """One layer in float32."""
     with torch.device("meta"):
@@ -62,9 +57,7 @@ def through(layer: Layer, config: LlmConfig, hidden: Tensor) -> Tensor:
         unseen = torch.arange(stop) > rows.unsqueeze(1)
         bias = torch.zeros(stop - start, stop).masked_fill(unseen, -torch.inf).repeat(groups, 1)
         cos, sin = angle[start:stop].cos(), angle[start:stop].sin()
-        out[start:stop] = layer(
-            hidden[start:stop], rows, cos, sin, bias, k[:, :stop], v[:, :stop]
-        )
+        out[start:stop] = layer(hidden[start:stop], rows, cos, sin, bias, k[:, :stop], v[:, :stop])
     return out
 
 
@@ -94,11 +87,3 @@ def checked(sequences: Sequence[CalibrationSequence], config: LlmConfig) -> list
     if not found:
         raise EngineError("there is no calibration sequence; one conversation is the least")
     return found
-
-
-def write_atomically(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    """A .npz file, whole or not at all."""
-    part = file.with_name(f"{file.name}.part")
-    with part.open("wb") as out:
-        np.savez(out, **arrays)  # type: ignore[arg-type]
-    part.replace(file)

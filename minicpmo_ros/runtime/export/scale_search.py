@@ -19,7 +19,7 @@ from torch import Tensor
 
 from minicpmo_ros.model.config import LlmConfig
 from minicpmo_ros.model.decoder import Layer
-from minicpmo_ros.runtime.export.calibration import GROUPS, GroupScale, to_heads
+from minicpmo_ros.runtime.export.calibration import GROUPS, GroupScale, spread
 from minicpmo_ros.runtime.int4 import can_quantise, quantise
 
 Array = NDArray[np.float32]
@@ -42,7 +42,7 @@ class Inputs:
 
     def __init__(self, layer: Layer, hidden: Sequence[Tensor]) -> None:
         stream = torch.cat([one.square().mean(1) for one in hidden]).clamp_min(1e-12)
-        self._counts = {group: 1 / stream for group in GROUPS}
+        self._counts = dict.fromkeys(GROUPS, 1 / stream)
         self._counts["attention"] = torch.ones_like(stream)
         self._kept = torch.linspace(0, len(stream) - 1, min(TOKENS, len(stream))).long().unique()
         self._parts: dict[str, list[Tensor]] = {group: [] for group in GROUPS}
@@ -81,14 +81,66 @@ class Inputs:
 def search(layer: Layer, inputs: Inputs, config: LlmConfig) -> dict[str, GroupScale]:
     """The factors of all groups of a layer, whose weights are left as they are."""
     found = {}
-    for group in GROUPS:
+    for group, modules in GROUPS.items():
         squares = inputs.squares(group)
-        error = _Error(layer, group, inputs)
-        tried = []
-        for exponent in EXPONENTS:
-            scale = power(squares, exponent, config if group == "output" else None)
-            factor = to_heads(scale, config.heads) if False else scale
-            tried.append((error(factor, squares), exponent, scale))
-        best = min(tried, key=lambda one: one[:2])
-        found[group] = GroupScale(best[2], squares)
+        tried = [power(squares, exponent, group, config) for exponent in EXPONENTS]
+        best = 0
+        if all(can_quantise(_weight(layer, module).shape) for module in modules):
+            error = _error_of(layer, group, inputs)
+            best = int(np.argmin([error(spread(s, group, config), squares) for s in tried]))
+        found[group] = GroupScale(tried[best], squares)
     return found
+
+
+def power(squares: Array, exponent: float, group: str, config: LlmConfig) -> Array:
+    """Factors as `GroupScale` has them, with the smallest as far below one as the largest above.
+
+    Args:
+        squares: mean squares of the inputs.
+    """
+    if group == "output":
+        squares = squares.reshape(config.kv_heads, -1, config.head_dim).mean(1).reshape(-1)
+    size = np.sqrt(squares)
+    size = np.maximum(size, max(FLOOR * float(np.sqrt(squares.mean())), 1e-12))
+    scale = size**exponent
+    middle = np.sqrt(scale.max() * scale.min())
+    return (scale / middle).astype(np.float32)
+
+
+def _weight(layer: Layer, module: str) -> Tensor:
+    return layer.get_submodule(module).get_parameter("weight")
+
+
+def _error_of(layer: Layer, group: str, inputs: Inputs) -> Callable[[Array, Array], float]:
+    """What rounding with some factors of the inputs, and their mean squares, costs."""
+    x, counts = inputs.of(group)
+    weights = [_some_rows(_weight(layer, module)) for module in GROUPS[group]]
+    # What counts of gate and up is their product, as far as down_proj lets it through.
+    through = _some_rows(_weight(layer, "mlp.down_proj").norm(dim=0))
+
+    def size(made: Tensor) -> float:
+        return float((made.square().sum(1) * counts).sum())
+
+    def outputs(matrices: Sequence[Tensor]) -> list[Tensor]:
+        made = [x @ matrix.T for matrix in matrices]
+        return [F.silu(made[0]) * made[1] * through] if group == "mlp" else made
+
+    plain = outputs(weights)
+    sizes = [max(size(one), 1e-30) for one in plain]
+
+    def error(factor: Array, squares: Array) -> float:
+        importance = (squares / np.square(factor)).astype(np.float32)
+        rounded = [
+            torch.from_numpy(quantise(one.numpy() * factor, importance).weights() / factor)
+            for one in weights
+        ]
+        pairs = zip(outputs(rounded), plain, sizes, strict=True)
+        return sum(size(found - right) / whole for found, right, whole in pairs)
+
+    return error
+
+
+def _some_rows(weights: Tensor) -> Tensor:
+    """At most ROWS of them, evenly from first to last."""
+    rows = torch.linspace(0, len(weights) - 1, min(ROWS, len(weights))).long()
+    return weights[rows]
