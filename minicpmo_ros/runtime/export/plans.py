@@ -1,13 +1,9 @@
-"""Which files a network becomes, and where in a checkpoint the weights of each are.
-
-A large decoder becomes several files in a row, so that neither building nor loading ever holds it
-twice, and what was built before a build was cut off is kept.
-"""
+"""How each piece of a network becomes a file, and where in a checkpoint its weights are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,75 +17,64 @@ from minicpmo_ros.model.mel import WINDOW_FRAMES
 from minicpmo_ros.runtime.export.graphs import AudioStep, DecoderStep, Head, Look
 from minicpmo_ros.runtime.export.writer import Plan, Read
 from minicpmo_ros.runtime.int4 import BLOCK
+from minicpmo_ros.runtime.pieces import Piece
 
 BITS = {"fp32": 0, "fp16": 0, "int8": 8, "int4": 4}
-Rename = Callable[[str], str]
 
 
-@dataclass(frozen=True)
-class Part:
-    """One file. name: of its cache entry, "llm.04" for layers from the fourth on. plan: how it is
-    made. weights: takes what reads a checkpoint, gives what reads this file's weights."""
-
-    name: str
-    plan: Plan
-    weights: Callable[[Read], Read]
-
-
-def layer_groups(layers: int, per_file: int) -> Iterator[range]:
-    """Layers file by file; 0 a file: all in one."""
-    step = per_file or layers
-    for start in range(0, layers, step):
-        yield range(start, min(start + step, layers))
-
-
-def llm_parts(
-    config: LlmConfig, precision: str, dtype: str = "float32", layers_per_file: int = 4
-) -> list[Part]:
-    """The language model's layers, the final norm with the last of them."""
-    parts = []
-    for layers in layer_groups(config.layers, layers_per_file):
-
-        def rename(name: str, first: int = layers.start) -> str:
-            if not name.startswith("layers."):
-                return f"llm.model.{name}"
-            _, index, rest = name.split(".", 2)
-            return f"llm.model.layers.{first + int(index)}.{rest}"
-
-        few = replace(config, layers=len(layers))
-        last = layers.stop == config.layers
-        plan = decoder_plan(few, norm_heads=True, norm=last, precision=precision, dtype=dtype)
-        parts.append(Part(f"llm.{layers.start:02}", plan, _renamed(rename)))
-    return parts
+def plan(piece: Piece, config: ModelConfig) -> Plan:
+    """What `writer.export` makes of a piece that is a graph."""
+    how = {"precision": piece.precision, "dtype": piece.dtype}
+    few = piece.layers[1] - piece.layers[0]
+    if piece.name == "vision":
+        return vision_plan(config, **how)
+    if piece.name == "audio":
+        return audio_plan(config.audio, **how)
+    if piece.name == "llm.head":
+        return head_plan(config.llm.hidden, config.llm.vocab, **how)
+    if piece.name == "speech.head":
+        return head_plan(config.speech.hidden, config.speech.codes, **how)
+    if piece.part == "llm":
+        last = piece.layers[1] == config.llm.layers
+        layers = replace(config.llm, layers=few)
+        return decoder_plan(layers, norm_heads=True, norm=last, **how)
+    return decoder_plan(config.speech, norm_heads=False, **how)
 
 
-def llm_head(config: LlmConfig, precision: str, dtype: str = "float32") -> Part:
-    plan = head_plan(config.hidden, config.vocab, precision=precision, dtype=dtype)
-    return Part("llm.head", plan, _renamed(lambda name: "llm.lm_head.weight"))
+def weights(piece: Piece, config: ModelConfig, read: Read) -> Read:
+    """What reads the weights of a piece by their names in its graph, of what reads a checkpoint's
+    parameters by theirs."""
+    if piece.name == "vision":
+        return _vision_weights(read, _ffn(config, piece.precision))
+    if piece.name == "audio":
+        return lambda name: read(name.removeprefix("audio."))
+    if piece.name == "llm.head":
+        return lambda name: read("llm.lm_head.weight")
+    if piece.name == "speech.head":
+        return lambda name: read("tts.head_code.0.weight")
+    prefix = "llm.model." if piece.part == "llm" else "tts.model."
+    return lambda name: read(prefix + _moved(name, piece.layers[0]))
 
 
-def speech_parts(config: SpeechConfig, precision: str, dtype: str = "float32") -> list[Part]:
-    plan = decoder_plan(config, norm_heads=False, norm=True, precision=precision, dtype=dtype)
-    return [Part("speech", plan, _renamed(lambda name: f"tts.model.{name}"))]
+def _moved(name: str, by: int) -> str:
+    """A weight of layer 0 is that of layer `by` in the whole decoder."""
+    if not name.startswith("layers."):
+        return name
+    _, index, rest = name.split(".", 2)
+    return f"layers.{by + int(index)}.{rest}"
 
 
-def speech_head(config: SpeechConfig, precision: str, dtype: str = "float32") -> Part:
-    plan = head_plan(config.hidden, config.codes, precision=precision, dtype=dtype)
-    return Part("speech.head", plan, _renamed(lambda name: "tts.head_code.0.weight"))
+def _ffn(config: ModelConfig, precision: str) -> int:
+    """Width of the vision encoder's inner layer. One that blocks do not divide (4304) grows by
+    zeros until they do, which changes nothing of what comes out."""
+    ffn = config.vision.ffn
+    return -(-ffn // BLOCK) * BLOCK if BITS[precision] else ffn
 
 
-def audio_part(config: AudioConfig, precision: str, dtype: str = "float32") -> Part:
-    plan = audio_plan(config, precision=precision, dtype=dtype)
-    return Part("audio", plan, _renamed(lambda name: name.removeprefix("audio.")))
-
-
-def vision_part(config: ModelConfig, precision: str, dtype: str = "float32") -> Part:
-    """The encoder and the resampler. A width that blocks do not divide (4304, of the encoder's
-    inner layer) grows by zeros until they do, which changes nothing of what comes out."""
-    vision = config.vision
-    if BITS[precision]:
-        vision = replace(vision, ffn=-(-vision.ffn // BLOCK) * BLOCK)
-    plan = Plan(
+def vision_plan(config: ModelConfig, *, precision: str = "fp32", dtype: str = "float32") -> Plan:
+    """See `graphs.Look`."""
+    vision = replace(config.vision, ffn=_ffn(config, precision))
+    return Plan(
         make=lambda: Look(vision, config.resampler),
         example=lambda: (
             torch.zeros(1, 3, vision.patch, vision.patch * 6),
@@ -99,10 +84,9 @@ def vision_part(config: ModelConfig, precision: str, dtype: str = "float32") -> 
         dynamic=_patches(vision.patch),
         inputs=["pixels", "position_ids", "cells"],
         outputs=["embeddings"],
-        bits=_matrices(precision, "_proj", "fc1", "fc2", *(f"{name}" for name in JOINT)),
+        bits=_matrices(precision, "_proj", "fc1", "fc2", *JOINT),
         dtype=dtype,
     )
-    return Part("vision", plan, lambda read: _vision_weights(read, vision.ffn))
 
 
 def decoder_plan(
@@ -193,10 +177,6 @@ def _grown(weights: np.ndarray, axis: int, size: int) -> np.ndarray:
     more = [(0, 0)] * weights.ndim
     more[axis] = (0, size - weights.shape[axis])
     return np.pad(weights, more)
-
-
-def _renamed(rename: Rename) -> Callable[[Read], Read]:
-    return lambda read: lambda name: read(rename(name))
 
 
 def _matrices(precision: str, *layers: str) -> Callable[[str], int]:

@@ -1,0 +1,160 @@
+"""Building what a recipe asks for: graphs and tables from a checkpoint, engines from graphs.
+
+Every file goes into the cache as soon as it is whole, so that a build that was cut off goes on
+where it stopped. Needs torch and the extra 'export'; running what was built needs neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minicpmo_ros.errors import EngineError
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.runtime.cache import EngineCache
+from minicpmo_ros.runtime.cache_entry import EngineKey
+from minicpmo_ros.runtime.pieces import GRAPH_FILE, Piece
+
+Progress = Callable[[str, float], None]
+"""Called with what is being built, and the share of all that is done."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One entry of the cache that may have to be built. weight: its share of the work."""
+
+    key: EngineKey
+    make: Callable[[Path, Callable[[float], None]], None]
+    nbytes: int
+    weight: float
+
+
+def run(
+    jobs: list[Job],
+    cache: EngineCache,
+    source: Path,
+    progress: Progress = lambda what, share: None,
+    say: Say = lambda text: None,
+) -> list[Path]:
+    """Build what is not there; the folders of all, in their order.
+
+    Raises:
+        EngineError, CheckpointError: see `EngineCache.ensure` and the jobs.
+    """
+    missing = {job.key.name for job in jobs if not _is_there(cache, job.key)}
+    total = sum(job.weight for job in jobs if job.key.name in missing) or 1.0
+    done = 0.0
+    folders = []
+    for job in jobs:
+
+        def advance(share: float, job: Job = job, done: float = done) -> None:
+            progress(job.key.stage, min((done + share * job.weight) / total, 1.0))
+
+        def make(folder: Path, job: Job = job, advance: Callable[[float], None] = advance) -> None:
+            advance(0.0)
+            job.make(folder, advance)
+
+        folders.append(cache.ensure(job.key, make, say, nbytes=job.nbytes, source=source))
+        if job.key.name in missing:
+            done += job.weight
+    return folders
+
+
+def graph_jobs(
+    directory: Path, fingerprint: str, config: ModelConfig, pieces: list[Piece]
+) -> list[Job]:
+    """Of each piece its graph, or its tables."""
+    return [
+        Job(
+            piece.key(fingerprint),
+            lambda folder, advance, piece=piece: make_piece(  # type: ignore[misc]
+                directory, config, piece, folder, advance
+            ),
+            piece.nbytes(config),
+            float(piece.parameters(config)),
+        )
+        for piece in pieces
+    ]
+
+
+def make_piece(
+    directory: Path,
+    config: ModelConfig,
+    piece: Piece,
+    folder: Path,
+    advance: Callable[[float], None] = lambda share: None,
+) -> None:
+    """Write the files of a piece into a folder.
+
+    Raises:
+        EngineError: torch or the extra 'export' is missing.
+        CheckpointError: see `model.checkpoint.Checkpoint`.
+    """
+    try:
+        import onnx_ir  # noqa: F401
+
+        from minicpmo_ros.model.checkpoint import Checkpoint
+        from minicpmo_ros.runtime.export import plans
+        from minicpmo_ros.runtime.export.writer import export
+    except ImportError as error:
+        raise EngineError(
+            f"building needs the extras 'model' and 'export' ({error}):"
+            " pip install 'minicpmo_ros[model,export]', or build on another machine and set"
+            " MINICPMO_ENGINES to a copy of its folder"
+        ) from None
+    checkpoint = Checkpoint(directory)
+
+    def read(name: str) -> np.ndarray:
+        return checkpoint.read(name).numpy()
+
+    if piece.is_table:
+        _write_tables(piece, read, folder, advance)
+        return
+    total = piece.parameters(config)
+    done = 0
+
+    def written(count: int) -> None:
+        nonlocal done
+        done += count
+        advance(done / total)
+
+    plan = plans.plan(piece, config)
+    export(plan, plans.weights(piece, config, read), folder / GRAPH_FILE, written)
+
+
+# The linear layers of `staged.Voicing`, by their names in a checkpoint.
+PROJECTOR = {
+    "w1": "linear1.weight",
+    "b1": "linear1.bias",
+    "w2": "linear2.weight",
+    "b2": "linear2.bias",
+}
+
+
+def _write_tables(
+    piece: Piece,
+    read: Callable[[str], np.ndarray],
+    folder: Path,
+    advance: Callable[[float], None],
+) -> None:
+    from minicpmo_ros.runtime.tables import write_table
+
+    if piece.part == "llm":
+        write_table(folder, "tokens", read("llm.model.embed_tokens.weight"), piece.precision)
+        return
+    write_table(folder, "text", read("tts.emb_text.weight"), piece.precision)
+    advance(0.8)
+    write_table(folder, "codes", read("tts.emb_code.0.weight"), piece.precision)
+    found = {name: read(f"tts.projector_semantic.{key}") for name, key in PROJECTOR.items()}
+    np.savez(folder / "projector.npz", **found)  # type: ignore[arg-type]
+
+
+def _is_there(cache: EngineCache, key: EngineKey) -> bool:
+    try:
+        return cache.find(key) is not None
+    except EngineError:
+        return False
