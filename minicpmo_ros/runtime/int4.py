@@ -7,6 +7,8 @@ the inputs are that a weight is multiplied with, where one knows that.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +22,8 @@ LOWEST, HIGHEST = -8, 7
 HIGHEST_OF_EIGHT = 127
 # Shares of the largest weight that a scale is tried for.
 CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
-# Rows that are quantised together: temporaries stay in a processor's cache.
-ROWS = 256
+# Weights that are quantised together: temporaries stay in a core's cache.
+AT_ONCE = 2**16
 
 Weights = NDArray[np.float32]
 
@@ -85,12 +87,18 @@ def quantise(weights: Weights, importance: Weights | None = None, bits: int = 4)
     weighing = weighing.reshape(1, -1, BLOCK)
     codes = np.empty((outputs, inputs), np.int8)
     scales = np.empty((outputs, inputs // BLOCK), np.float32)
-    for start in range(0, outputs, ROWS):
-        rows = slice(start, start + ROWS)
-        blocks = weights[rows].astype(np.float32).reshape(-1, inputs // BLOCK, BLOCK)
+    step = max(AT_ONCE // inputs, 1)
+
+    def some(start: int) -> None:
+        rows = slice(start, start + step)
+        blocks = weights[rows].astype(np.float32, copy=False).reshape(-1, inputs // BLOCK, BLOCK)
         found, scale = _best(blocks, weighing) if bits == 4 else _rounded(blocks)
         codes[rows] = found.reshape(-1, inputs)
         scales[rows] = scale
+
+    # Numpy lets go of the interpreter while it computes.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(some, range(0, outputs, step)))
     return Int4(codes, scales, bits)
 
 
@@ -106,16 +114,25 @@ def _best(blocks: Weights, weighing: Weights) -> tuple[NDArray[np.int8], NDArray
     """Codes and scales with the least error of those tried, block by block."""
     top = np.abs(blocks).max(axis=2)
     least = np.full(top.shape, np.inf, np.float32)
-    codes = np.zeros(blocks.shape, np.int8)
     scales = np.ones(top.shape, np.float32)
+    trial, error = np.empty_like(blocks), np.empty_like(blocks)
     for clip in CLIPS:
         # Scales are stored in half precision: round first, then fit the codes to what is stored.
         scale = (top * np.float32(clip / -LOWEST)).astype(np.float16).astype(np.float32)
         scale[scale == 0] = 1.0
-        trial = np.clip(np.rint(blocks / scale[..., None]), LOWEST, HIGHEST)
-        error = (np.square(trial * scale[..., None] - blocks) * weighing).sum(axis=2)
-        better = error < least
-        least = np.where(better, error, least)
-        codes[better] = trial[better].astype(np.int8)
-        scales[better] = scale[better]
-    return codes, scales
+        _codes(blocks, scale, trial)
+        np.multiply(trial, scale[..., None], out=error)
+        np.subtract(error, blocks, out=error)
+        np.square(error, out=error)
+        np.multiply(error, weighing, out=error)
+        found = error.sum(axis=2)
+        better = found < least
+        least = np.where(better, found, least)
+        scales = np.where(better, scale, scales)
+    return _codes(blocks, scales, trial).astype(np.int8), scales
+
+
+def _codes(blocks: Weights, scales: Weights, out: Weights) -> Weights:
+    np.multiply(blocks, (1 / scales)[..., None], out=out)
+    np.rint(out, out=out)
+    return np.clip(out, LOWEST, HIGHEST, out=out)
