@@ -42,6 +42,7 @@ EXTRAS = (
     # On x86-64 torch brings CUDA with it, unless pip finds a build for CPUs.
     Extra("model", "the network in torch", disk_mb=9000),
     Extra("export", "ONNX files of the network", disk_mb=200),
+    Extra("rtx", "engines for RTX cards", disk_mb=450, machines=("x86_64",)),
     Extra("test", "what the tests need", disk_mb=250),
     Extra("lint", "ruff and mypy", disk_mb=150),
 )
@@ -49,12 +50,12 @@ EXTRAS = (
 # Which extras a target needs. `extras` takes all that the machine can hold.
 PROFILES: dict[str, tuple[str, ...]] = {
     "run": ("report",),
-    "test": ("report", "video", "test", "model", "export"),
-    "lint": ("report", "video", "test", "lint", "model", "export"),
+    "test": ("report", "video", "test", "model", "export", "rtx"),
+    "lint": ("report", "video", "test", "lint", "model", "export", "rtx"),
     "extras": (),
 }
 # Without these a target works, too: what they are for is skipped.
-DISPENSABLE = ("model", "export")
+DISPENSABLE = ("model", "export", "rtx")
 
 
 def has_nvidia() -> bool:
