@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -146,4 +147,5 @@ def _remember(memory: Path, found: dict[str, dict[str, object]]) -> None:
         part.replace(memory)
     except OSError:
         # A folder that cannot be written to costs time, and nothing else.
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
