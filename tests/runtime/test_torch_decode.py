@@ -119,11 +119,11 @@ def test_no_number_that_was_cut_off_spoils_what_is_read_later(networks):
     fixed, free = (network.context(CAPACITY) for network in networks)
     for context in (fixed, free):
         context.read([5, 6, 7])
-        embed = context.read([8])
-        context.read(torch.full_like(embed, torch.nan))
+        hidden = context.read([8])
+        context.read(torch.full_like(hidden, torch.nan))
         context.read([9, 10])
-        context.truncate(3)
-    logits = fixed.logits(fixed.read([8]))
+        context.truncate(4)
+    logits = fixed.logits(fixed.read([8]))  # of 8 rows, two are behind it
     assert np.isfinite(logits).all()
     assert_close(logits, free.logits(free.read([8])))
 
