@@ -85,7 +85,7 @@ def test_package_xml_names_every_ros_package_that_is_used() -> None:
 
 def test_share_holds_what_launch_files_look_for() -> None:
     share = PREFIX / "share" / "minicpmo_ros"
-    for folder in ("msg", "srv", "action", "launch", "config"):
+    for folder in ("msg", "srv", "action", "launch", "config", "engines"):
         source = {path.name for path in (ROOT / folder).iterdir() if path.is_file()}
         assert source <= {path.name for path in (share / folder).iterdir()}, folder
     marker = PREFIX / "share" / "ament_index" / "resource_index" / "packages" / "minicpmo_ros"

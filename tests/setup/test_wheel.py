@@ -46,6 +46,7 @@ def test_it_puts_share_and_executables_where_ros_looks(wheel: zipfile.ZipFile) -
     assert f"{DATA}/share/minicpmo_ros/package.xml" in names
     assert f"{DATA}/share/ament_index/resource_index/packages/minicpmo_ros" in names
     assert f"{DATA}/share/minicpmo_ros/launch/omni.launch.py" in names
+    assert f"{DATA}/share/minicpmo_ros/engines/cpu.yaml" in names
     assert (wheel.getinfo(f"{DATA}/lib/minicpmo_ros/stack").external_attr >> 16) & 0o111
 
 
