@@ -6,6 +6,7 @@ rows that there are cost time, used or not.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -17,29 +18,17 @@ Array = NDArray[np.float32]
 SMALLEST = 256
 
 
-class KvRows:
-    """The rows of all layers, written in place.
+class KvBook(ABC):
+    """Which rows of a cache are in use, and how they change; where they lie is for others to say.
 
     Attributes:
-        buffers: k and v of each layer in turn, [kv_heads, rows, head_dim], keys rotated for their
-            rows.
         length: rows in use.
     """
 
-    def __init__(
-        self, layers: int, kv_heads: int, capacity: int, head_dim: int, rope_theta: float
-    ) -> None:
+    def __init__(self, capacity: int, rope_theta: float) -> None:
         self.capacity = capacity
         self.rope_theta = rope_theta
         self.length = 0
-        shape = (kv_heads, min(SMALLEST, capacity), head_dim)
-        self.buffers = [np.zeros(shape, np.float32) for _ in range(2 * layers)]
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that the whole capacity would take, in bytes."""
-        heads, _, dim = self.buffers[0].shape
-        return len(self.buffers) * heads * self.capacity * dim * 4
 
     def check_room(self, rows: int, at: int | None = None) -> None:
         """Raise KvFullError unless rows [at, at + rows) exist; `at` defaults to the length."""
@@ -49,22 +38,6 @@ class KvRows:
                 f"the KV cache has {self.capacity} rows, {at} in use, and {rows} more do not fit;"
                 " let a window slide earlier, or give it a larger capacity"
             )
-
-    def write(self, rows: Sequence[Array], at: int) -> None:
-        """Put k and v of each layer in turn, [kv_heads, T, head_dim], into rows from `at` on."""
-        stop = at + rows[0].shape[1]
-        self.reserve(stop)
-        self.put(0, rows, at)
-        self.length = max(self.length, stop)
-
-    def put(self, first: int, rows: Sequence[Array], at: int) -> None:
-        """The same for some buffers, from the first on; the length is the caller's to set."""
-        for buffer, own in zip(self.buffers[first:], rows, strict=False):
-            buffer[:, at : at + own.shape[1]] = own
-
-    def keys(self, last: int) -> Array:
-        """Keys of the last rows: [layers, kv_heads, last, head_dim]."""
-        return np.stack([k[:, self.length - last : self.length] for k in self.buffers[0::2]])
 
     def truncate(self, length: int) -> None:
         """Forget the rows from `length` on."""
@@ -93,12 +66,62 @@ class KvRows:
         self.reserve(to + self.length - start)
         self._move(np.arange(start, self.length), to)
 
+    def more(self, have: int, rows: int) -> int:
+        """How many rows buffers of `have` are to have instead, to hold so many."""
+        return min(max(rows, 2 * have), self.capacity)
+
+    @abstractmethod
     def reserve(self, rows: int) -> None:
         """Have buffers for so many rows."""
+
+    @abstractmethod
+    def _move(self, rows: NDArray[np.int64], to: int) -> None:
+        """Put rows, of rising numbers, one after the other from `to` on, with their keys rotated;
+        behind them nothing is left."""
+
+
+class KvRows(KvBook):
+    """The rows of all layers, written in place.
+
+    Attributes:
+        buffers: k and v of each layer in turn, [kv_heads, rows, head_dim], keys rotated for their
+            rows.
+    """
+
+    def __init__(
+        self, layers: int, kv_heads: int, capacity: int, head_dim: int, rope_theta: float
+    ) -> None:
+        super().__init__(capacity, rope_theta)
+        shape = (kv_heads, min(SMALLEST, capacity), head_dim)
+        self.buffers = [np.zeros(shape, np.float32) for _ in range(2 * layers)]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the whole capacity would take, in bytes."""
+        heads, _, dim = self.buffers[0].shape
+        return len(self.buffers) * heads * self.capacity * dim * 4
+
+    def write(self, rows: Sequence[Array], at: int) -> None:
+        """Put k and v of each layer in turn, [kv_heads, T, head_dim], into rows from `at` on."""
+        stop = at + rows[0].shape[1]
+        self.reserve(stop)
+        self.put(0, rows, at)
+        self.length = max(self.length, stop)
+
+    def put(self, first: int, rows: Sequence[Array], at: int) -> None:
+        """The same for some buffers, from the first on; the length is the caller's to set."""
+        for buffer, own in zip(self.buffers[first:], rows, strict=False):
+            buffer[:, at : at + own.shape[1]] = own
+
+    def keys(self, last: int) -> Array:
+        """Keys of the last rows: [layers, kv_heads, last, head_dim]."""
+        return np.stack([k[:, self.length - last : self.length] for k in self.buffers[0::2]])
+
+    def reserve(self, rows: int) -> None:
         have = self.buffers[0].shape[1]
         if rows <= have:
             return
-        more = min(max(rows, 2 * have), self.capacity) - have
+        more = self.more(have, rows) - have
         # One after the other: twice the memory of one layer, not of all.
         for index, buffer in enumerate(self.buffers):
             self.buffers[index] = np.pad(buffer, ((0, 0), (0, more), (0, 0)))

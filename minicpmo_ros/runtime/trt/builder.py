@@ -1,7 +1,7 @@
 """An ONNX file of `runtime.export` to an engine file, which is there whole or not at all.
 
-TensorRT-RTX needs no card or driver for it, and builds for the cards one names. TensorRT builds for the
-card that it runs on.
+TensorRT-RTX needs no card or driver for it, and builds for the cards one names. TensorRT builds for
+the card that it runs on.
 """
 
 from __future__ import annotations
