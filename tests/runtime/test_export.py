@@ -16,10 +16,12 @@ pytest.importorskip("onnxscript", reason="writing ONNX files needs the extra exp
 from minicpmo_ros.errors import KvFullError  # noqa: E402
 from minicpmo_ros.model.config import LlmConfig  # noqa: E402
 from minicpmo_ros.model.llm import Llm  # noqa: E402
-from minicpmo_ros.runtime.export.writer import export  # noqa: E402
 from minicpmo_ros.runtime.export.plans import decoder_plan, head_plan  # noqa: E402
+from minicpmo_ros.runtime.export.writer import export  # noqa: E402
 from minicpmo_ros.runtime.int4 import quantise  # noqa: E402
-from minicpmo_ros.runtime.ort_context import OrtContext, session  # noqa: E402
+from minicpmo_ros.runtime.ort import OrtCachedStage, OrtStage, session  # noqa: E402
+from minicpmo_ros.runtime.staged import Reader, StagedContext  # noqa: E402
+from minicpmo_ros.runtime.tables import Table, write_table  # noqa: E402
 from minicpmo_ros.runtime.torch_runtime import TorchContext  # noqa: E402
 
 CONFIG = LlmConfig(
@@ -67,10 +69,17 @@ def small_files(llm: Llm, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(llm, tmp_path_factory.mktemp("int4"), int4=True)
 
 
-def context(llm: Llm, folder: Path, capacity: int = 1000) -> OrtContext:
-    step, head = (session(folder / f"{name}.onnx", 1) for name in ("step", "head"))
-    table = llm.model.embed_tokens.weight.numpy()
-    return OrtContext(step, head, table, CONFIG, capacity)
+def context(llm: Llm, folder: Path, capacity: int = 1000) -> StagedContext:
+    write_table(folder, "tokens", llm.model.embed_tokens.weight.numpy(), "fp32")
+    layers = OrtCachedStage(
+        [(folder / "step.onnx", CONFIG.layers)],
+        CONFIG.kv_heads,
+        CONFIG.head_dim,
+        CONFIG.rope_theta,
+        threads=1,
+    )
+    head = OrtStage(folder / "head.onnx", threads=1)
+    return StagedContext(Reader(layers, head, Table(folder, "tokens")), capacity)
 
 
 def close(found: Any, expected: Any, tolerance: float = 1e-5) -> bool:
@@ -167,10 +176,12 @@ def test_no_key_is_copied_for_a_token(files: Path, tmp_path: Path) -> None:
 
 
 def test_an_export_that_is_cut_off_leaves_no_file_that_could_be_loaded(tmp_path: Path) -> None:
+    weights = {name: one.numpy() for name, one in random_llm().named_parameters()}
+
     def read(name: str) -> np.ndarray:
         if "mlp" in name:
             raise KeyboardInterrupt
-        return np.zeros((1, 1), np.float32)
+        return weights[f"model.{name}"]
 
     small = replace(CONFIG, layers=1)
     with pytest.raises(KeyboardInterrupt):
@@ -193,7 +204,7 @@ def test_weights_are_read_one_after_the_other(tmp_path: Path) -> None:
         return fresh
 
     counts: list[int] = []
-    plan = decoder_plan(CONFIG, norm_heads=True, int4=True)
+    plan = decoder_plan(CONFIG, norm_heads=True, precision="int4")
     export(plan, read, tmp_path / "step.onnx", counts.append)
     decoder = sum(one.numel() for name, one in llm.model.layers.named_parameters())
     assert sum(counts) == decoder + CONFIG.hidden

@@ -114,6 +114,7 @@ def decoder_plan(
         outputs=["hidden", *(name.replace("cache", "rows") for name in caches)],
         bits=_matrices(precision, "_proj"),
         dtype=dtype,
+        same=("decoder", config, norm_heads, norm),
     )
 
 

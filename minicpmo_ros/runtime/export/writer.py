@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,7 +40,8 @@ class Plan:
     make: constructs it. example: inputs, of which shapes and kinds count; floating ones get the
     dtype. dynamic: as torch.onnx.export has it. inputs, outputs: names. bits: how many the weight
     of a linear layer with this name is to have, 4 or 8; 0: as all others. dtype: of all other
-    weights and of what flows: float32 or float16.
+    weights and of what flows: float32 or float16. same: plans of which this is equal have the same
+    graph, which is then traced once; None: no other has it.
     """
 
     make: Callable[[], nn.Module]
@@ -50,6 +51,7 @@ class Plan:
     outputs: Sequence[str]
     bits: Callable[[str], int] = lambda name: 0
     dtype: str = "float32"
+    same: Hashable = None
 
 
 def export(
@@ -81,6 +83,19 @@ def export(
 
 def trace(plan: Plan) -> ir.Model:
     """The graph, its weights without values."""
+    if plan.same is None:
+        return _traced(plan)
+    key = plan.same, plan.dtype
+    if key not in _TRACES:
+        _TRACES.clear()  # files of the same kind follow each other
+        _TRACES[key] = _traced(plan)
+    return _TRACES[key].clone()
+
+
+_TRACES: dict[Hashable, ir.Model] = {}
+
+
+def _traced(plan: Plan) -> ir.Model:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
