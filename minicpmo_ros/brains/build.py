@@ -41,16 +41,17 @@ class OmniSettings:
     brain_backlog: int = 3
     publish_timings: bool = True
     checkpoint: str = ""
+    recipe: str = ""
     device: str = "auto"
     precision: str = "auto"
     threads: int = 0
     reference_voice: str = ""
     prompt_file: str = ""
     scene: str = "omni"
-    kv_capacity: int = 8192
-    window: str = "basic"
-    window_high_tokens: int = 4000
-    window_low_tokens: int = 3500
+    kv_capacity: int = 0
+    window: str = "auto"
+    window_high_tokens: int = 0
+    window_low_tokens: int = 0
     window_units: int = 24
     window_previous_tokens: int = 500
     temperature: float = 0.7
@@ -134,6 +135,7 @@ def _local(settings: OmniSettings, synthesiser: reflex.Synthesiser | None) -> Br
     names = {
         *(
             "checkpoint",
+            "recipe",
             "device",
             "precision",
             "threads",

@@ -8,6 +8,13 @@ P = Parameter
 
 LOCAL = (
     P("checkpoint", "", "Local brain: directory with the weights, as published."),
+    P(
+        "recipe",
+        "",
+        "Local brain: what runs each part of the network, by the name of a file in engines/ (cpu, "
+        "rtx, jetson_orin, jetson_thor) or the path of one's own; what is not built yet is built "
+        "first. Empty: torch, as the next two say.",
+    ),
     P("device", "auto", "Local brain: cpu, cuda, cuda:N, or auto (cuda if there is one)."),
     P(
         "precision",
@@ -39,28 +46,36 @@ LOCAL = (
     ),
     P(
         "kv_capacity",
-        8192,
-        "Local brain: context that is kept in memory.",
+        0,
+        "Local brain: context that is kept in memory, 128 or more; 0: as the recipe says, or 8192.",
         "tokens",
-        128,
+        0,
         1_000_000,
     ),
     P(
         "window",
-        "basic",
+        "auto",
         "Local brain: what is forgotten of a long conversation: nothing (off), the oldest units "
-        "(basic), or those but for what the robot said (context).",
-        choices=("off", "basic", "context"),
+        "(basic), or those but for what the robot said (context); auto: as the recipe says, or "
+        "basic.",
+        choices=("auto", "off", "basic", "context"),
     ),
     P(
         "window_high_tokens",
-        4000,
-        "Window basic: above so many tokens the oldest units go, ...",
+        0,
+        "Window basic: above so many tokens the oldest units go; 0: as the recipe says, or 4000.",
         "tokens",
-        1,
+        0,
         1_000_000,
     ),
-    P("window_low_tokens", 3500, "... down to so many.", "tokens", 0, 1_000_000),
+    P(
+        "window_low_tokens",
+        0,
+        "Window basic: they go down to so many; 0: as the recipe says, or 3500.",
+        "tokens",
+        0,
+        1_000_000,
+    ),
     P("window_units", 24, "Window context: units that are kept.", "units", 1, 100_000),
     P(
         "window_previous_tokens",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +57,8 @@ def write_table(folder: Path, name: str, table: Rows, precision: str) -> None:
             out[start : start + AT_ONCE] = table[start : start + AT_ONCE]
         return
     entries, width = table.shape
-    shape, kind = ((entries, width // 2), np.uint8) if bits == 4 else ((entries, width), np.int8)
-    codes = _opened(folder / f"{name}.npy", shape, kind)
+    shape, of = ((entries, width // 2), np.uint8) if bits == 4 else ((entries, width), np.int8)
+    codes = _opened(folder / f"{name}.npy", shape, of)
     scales = _opened(folder / f"{name}.scales.npy", (entries, width // BLOCK), np.float16)
     for start in range(0, entries, AT_ONCE):
         rows = slice(start, start + AT_ONCE)
@@ -68,5 +69,5 @@ def write_table(folder: Path, name: str, table: Rows, precision: str) -> None:
         codes[rows], scales[rows] = whole, found.scales
 
 
-def _opened(file: Path, shape: tuple[int, ...], kind: type) -> np.memmap:
+def _opened(file: Path, shape: tuple[int, ...], kind: Any) -> np.memmap:
     return np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)

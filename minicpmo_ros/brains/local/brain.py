@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from minicpmo_ros.runtime.api import Network
 
 LANGUAGES = ("en", "zh")
+_log = logging.getLogger(__name__)
 
 
 class LocalBrain(Brain):
@@ -155,7 +158,6 @@ class LocalBrain(Brain):
         directory = self.config.directory()
         try:
             from minicpmo_ros.model.tokenizer import Tokenizer
-            from minicpmo_ros.runtime.torch_runtime import TorchNetwork
         except ImportError as error:
             raise BrainError(
                 f"the local brain needs the extra 'model' ({error}):"
@@ -165,14 +167,33 @@ class LocalBrain(Brain):
             raise CheckpointError(f"checkpoint {directory}: there is no such directory")
         # What takes minutes comes last: a wrong tokenizer is found before.
         tokenizer = Tokenizer(directory, ModelConfig.load(directory).llm.vocab)
-        network = TorchNetwork.load(
+        return self._network(directory), tokenizer
+
+    def _network(self, directory: Path) -> Network:
+        if self.config.recipe is not None:
+            from minicpmo_ros.runtime.load import load_network
+
+            return load_network(
+                directory,
+                self.config.recipe,
+                threads=self.config.threads,
+                progress=self.progress,
+                say=_log.info,
+            )
+        try:
+            from minicpmo_ros.runtime.torch_runtime import TorchNetwork
+        except ImportError as error:
+            raise BrainError(
+                f"without a recipe the local brain runs on torch, which is missing ({error}): give"
+                " a recipe (cpu, ...), or pip install 'minicpmo_ros[model]'"
+            ) from None
+        return TorchNetwork.load(
             directory,
             device=self.config.device,
             precision=self.config.precision,
             threads=self.config.threads,
             progress=self.progress,
         )
-        return network, tokenizer
 
     def _make_mode(self, setup: SessionSetup) -> Mode:
         assert self._loaded is not None

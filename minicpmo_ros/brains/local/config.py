@@ -8,23 +8,29 @@ from pathlib import Path
 from minicpmo_ros.duplex.config import DuplexConfig, SamplerConfig, WindowConfig
 from minicpmo_ros.duplex.dialogue import DialogueConfig
 from minicpmo_ros.errors import ConfigError
+from minicpmo_ros.runtime.recipe import Recipe, load
+from minicpmo_ros.runtime.recipe_rules import TENSORRT
+
+LEAST_CAPACITY = 128
 
 
 @dataclass(frozen=True)
 class LocalConfig:
     """What to load and how to converse; raises ConfigError for values out of their range.
 
-    checkpoint: directory in the published layout. device: cpu, cuda, cuda:N or auto (cuda if there
-    is one). precision: fp32, bf16, fp16, int4 (the language model; bf16 all else) or auto (the
-    checkpoint's own). threads: of torch on a CPU; 0: its own choice. reference_voice: sound file
-    with the voice to speak in; empty: none. prompt_file: system prompt of the user's own; empty:
-    the model's. scene: omni, or audio where there is no camera. pictures_per_unit: as the timeline
-    has it. turn_end_ms: in streaming mode, so long a silence ends the user's turn.
-    reply_tokens_per_unit: of a streamed reply. unasked_after_s: speaking when nobody has spoken for
-    so long is the model's own initiative.
+    checkpoint: directory in the published layout. recipe: what runs it; None: torch, on device and
+    in precision. device: cpu, cuda, cuda:N or auto (cuda if there is one). precision: fp32, bf16,
+    fp16, int4 (the language model; bf16 all else) or auto (the checkpoint's own). threads: of the
+    network on a CPU; 0: its own choice. reference_voice: sound file with the voice to speak in;
+    empty: none. prompt_file: system prompt of the user's own; empty: the model's. scene: omni, or
+    audio where there is no camera. pictures_per_unit: as the timeline has it. turn_end_ms: in
+    streaming mode, so long a silence ends the user's turn. reply_tokens_per_unit: of a streamed
+    reply. unasked_after_s: speaking when nobody has spoken for so long is the model's own
+    initiative.
     """
 
     checkpoint: str = ""
+    recipe: Recipe | None = None
     device: str = "auto"
     precision: str = "auto"
     threads: int = 0
@@ -41,6 +47,9 @@ class LocalConfig:
     def of(
         cls,
         *,
+        recipe: str,
+        device: str,
+        precision: str,
         kv_capacity: int,
         window: str,
         window_high_tokens: int,
@@ -56,19 +65,22 @@ class LocalConfig:
         reference_compat: bool,
         **others: object,
     ) -> LocalConfig:
-        """From settings as the omni node has them."""
+        """From settings as the omni node has them: 0 and auto are what the recipe says."""
+        chosen = _recipe(recipe, device, precision)
+        says = chosen or Recipe(runtime="torch")
+        _check_capacity(kv_capacity, chosen)
         duplex = DuplexConfig(
             sampler=SamplerConfig(
                 temperature=temperature, length_penalty=length_penalty, listen_scale=listen_scale
             ),
             window=WindowConfig(
-                window,
-                window_high_tokens,
-                window_low_tokens,
+                says.window.kind if window == "auto" else window,
+                window_high_tokens or says.window.high,
+                window_low_tokens or says.window.low,
                 window_units,
                 window_previous_tokens,
             ),
-            kv_capacity=kv_capacity,
+            kv_capacity=kv_capacity or says.kv_capacity,
             forced_listens=forced_listens,
             max_slices=max_slices or None,
             # Nothing makes sound of the codes yet; the text is spoken by the synthesiser.
@@ -76,7 +88,13 @@ class LocalConfig:
             audio_overlap_s=audio_overlap_s,
             reference_compat=reference_compat,
         )
-        return cls(duplex=duplex, **others)  # type: ignore[arg-type]
+        return cls(
+            recipe=chosen,
+            device=device,
+            precision=precision,
+            duplex=duplex,
+            **others,  # type: ignore[arg-type]
+        )
 
     def dialogue(self) -> DialogueConfig:
         """Streaming and chat, in a context of the same size."""
@@ -98,3 +116,26 @@ class LocalConfig:
                 " makes a small random one)"
             )
         return Path(self.checkpoint).expanduser()
+
+
+def _recipe(name: str, device: str, precision: str) -> Recipe | None:
+    if not name:
+        return None
+    for parameter, value in (("device", device), ("precision", precision)):
+        if value != "auto":
+            raise ConfigError(
+                f"{parameter}: '{value}' has no effect with the recipe '{name}', which says it"
+                " itself; leave one of them out"
+            )
+    return load(name)
+
+
+def _check_capacity(capacity: int, recipe: Recipe | None) -> None:
+    if 0 < capacity < LEAST_CAPACITY:
+        raise ConfigError(f"kv_capacity: {capacity} must be {LEAST_CAPACITY} or more, or 0")
+    if recipe is None or recipe.llm.runtime not in TENSORRT or capacity <= recipe.kv_capacity:
+        return
+    raise ConfigError(
+        f"kv_capacity: {capacity} is above the {recipe.kv_capacity} tokens that the recipe"
+        f" '{recipe.name}' builds engines for; take fewer, or a recipe with a larger kv_capacity"
+    )

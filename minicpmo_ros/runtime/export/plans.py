@@ -24,7 +24,7 @@ BITS = {"fp32": 0, "fp16": 0, "int8": 8, "int4": 4}
 
 def plan(piece: Piece, config: ModelConfig) -> Plan:
     """What `writer.export` makes of a piece that is a graph."""
-    how = {"precision": piece.precision, "dtype": piece.dtype}
+    how: Any = {"precision": piece.precision, "dtype": piece.dtype}
     few = piece.layers[1] - piece.layers[0]
     if piece.name == "vision":
         return vision_plan(config, **how)
