@@ -96,6 +96,15 @@ def test_exchanged_files_are_not_the_same(tmp_path, memory):
     )
 
 
+def test_a_file_under_another_name_is_not_the_same(tmp_path, memory):
+    settings = {name: FILES[name] for name in ("config.json", "model-00001-of-00002.safetensors")}
+    found = {
+        fingerprint(make(tmp_path / name, {**settings, f"{name}.json": b"{}"}), memory)
+        for name in ("vocab", "tokenizer", "added_tokens")
+    }
+    assert len(found) == 3
+
+
 def test_bytes_are_read_once(tmp_path, memory):
     directory = make(tmp_path / "a")
     total = sum(len(content) for name, content in FILES.items() if name != "README.md")

@@ -100,7 +100,7 @@ def test_off_is_a_word_whatever_yaml_takes_it_for(tmp_path, word):
         ({}, "vision.precision: is missing; onnxruntime takes fp32, fp16, int8"),
         ({"precision": "fp8"}, "precision: 'fp8' must be one of fp32, fp16, int8, int4"),
         ({**CPU, "kv_capacity": "8k"}, "kv_capacity: '8k' must be a whole number from 128 to"),
-        ({**CPU, "kv_capacity": True}, "kv_capacity: True must be a whole number"),
+        ({**CPU, "threads": True}, "threads: True must be a whole number from 0 to 256"),
         ({**CPU, "threads": 1.5}, "threads: 1.5 must be a whole number"),
         ({**CPU, "llm": {"prefill": 8}}, "llm.prefill: 8 must be a whole number from 16 to 8192"),
         ({**CPU, "device": "gpu"}, "device: 'gpu' must be auto, cpu, cuda or cuda:N"),
