@@ -207,10 +207,10 @@ class EngineCache:
         except Exception as error:
             if not is_full(error):
                 raise
-            needs = f"needs {bytes_text(nbytes)}" if nbytes else "is larger than that"
+            needs = f", which needs {bytes_text(nbytes)}" if nbytes else ""
             raise EngineError(
-                f"{self.folder}: the disk is full, with {bytes_text(free_bytes(self.folder))} free"
-                f" without {key.stage}, which {needs}; {HOW_TO_MAKE_ROOM}"
+                f"{self.folder}: the disk was full before {key.stage} was whole{needs};"
+                f" {bytes_text(free_bytes(self.folder))} are free without it; {HOW_TO_MAKE_ROOM}"
             ) from error
 
     def _folders(self, *, parts: bool = False) -> list[Path]:

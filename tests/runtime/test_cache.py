@@ -316,7 +316,7 @@ def test_a_full_disk_is_told_with_what_was_needed_and_is_free(cache, monkeypatch
 
     with pytest.raises(EngineError) as caught:
         cache.ensure(KEY, fill, nbytes=3_000_000_000)
-    for word in (str(cache.folder), "llm.00, which needs 3.00 GB", "4.00 GB free", "engines clean"):
+    for word in (str(cache.folder), "llm.00 was whole, which needs 3.00 GB", "4.00 GB are free"):
         assert word in str(caught.value)
     assert in_cache(cache) == []
 
