@@ -1,7 +1,8 @@
 """Makes a `Calibration`: layer by layer, on what the model reads in conversations.
 
-What a layer is given is what the layers before it give once they are scaled and rounded: so its
-factors are right for what will really enter it.
+A layer is given what the plain layers before it give. To hand on what the rounded ones give was
+tried, on eleven networks with outliers: it took longer and gained nothing (KL of the logits 0.125
+against 0.120, and 0.177 without scaling).
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from minicpmo_ros.runtime.export.calibration import (
     NORM,
     UNREADABLE,
     Calibration,
-    quantised,
     read_npz,
     write_npz,
 )
@@ -36,8 +36,6 @@ from minicpmo_ros.runtime.export.scale_search import Inputs, search
 
 if TYPE_CHECKING:
     from minicpmo_ros.runtime.export.writer import Read
-
-GOES_ON = "quantised"
 
 
 def calibrate(
@@ -71,16 +69,9 @@ def calibrate(
         progress(index, config.layers)
         layer = load_layer(read, config, index)
         inputs = Inputs(layer, hidden)
-        plain = [through(layer, config, one) for one in hidden]
+        hidden = [through(layer, config, one) for one in hidden]
         inputs.stop()
         found = replace(found, layers=(*found.layers, search(layer, inputs, config)))
-        if GOES_ON == "quantised":
-            del layer, inputs
-            layer = load_layer(quantised(found.scaled(read), found.importance), config, index)
-            hidden = [through(layer, config, one) for one in hidden]
-            del layer
-        else:
-            hidden = plain
         states = {f"hidden.{n}": one.numpy() for n, one in enumerate(hidden)}
         write_npz(begun, found.arrays() | states)
     progress(config.layers, config.layers)
