@@ -25,7 +25,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """One entry of the cache that may have to be built. weight: its share of the work."""
+    """One entry of the cache that may have to be built.
+
+    make: writes its files into a folder, telling the share that is done. nbytes: about what they
+    take. weight: its share of the work.
+    """
 
     key: EngineKey
     make: Callable[[Path, Callable[[float], None]], None]
@@ -64,21 +68,14 @@ def run(
     return folders
 
 
-def graph_jobs(
-    directory: Path, fingerprint: str, config: ModelConfig, pieces: list[Piece]
-) -> list[Job]:
-    """Of each piece its graph, or its tables."""
-    return [
-        Job(
-            piece.key(fingerprint),
-            lambda folder, advance, piece=piece: make_piece(  # type: ignore[misc]
-                directory, config, piece, folder, advance
-            ),
-            piece.nbytes(config),
-            float(piece.parameters(config)),
-        )
-        for piece in pieces
-    ]
+def graph_job(directory: Path, fingerprint: str, config: ModelConfig, piece: Piece) -> Job:
+    """A piece's graph, or its tables."""
+    return Job(
+        piece.key(fingerprint),
+        lambda folder, advance: make_piece(directory, config, piece, folder, advance),
+        piece.nbytes(config),
+        float(piece.parameters(config)),
+    )
 
 
 def make_piece(

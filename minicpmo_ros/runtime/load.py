@@ -5,7 +5,6 @@ No torch is imported where everything is built and the recipe does not name it.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,13 @@ from minicpmo_ros.model.fingerprint import fingerprint
 from minicpmo_ros.runtime import build
 from minicpmo_ros.runtime.api import Network
 from minicpmo_ros.runtime.cache import EngineCache
-from minicpmo_ros.runtime.pieces import GRAPH_FILE, Piece, pieces
+from minicpmo_ros.runtime.pieces import (
+    ENGINE_FILE,
+    GRAPH_FILE,
+    GRAPH_RUNTIME,
+    Piece,
+    pieces,
+)
 from minicpmo_ros.runtime.recipe import Recipe
 from minicpmo_ros.runtime.recipe_rules import TENSORRT
 from minicpmo_ros.runtime.staged import Reader, StagedNetwork, Voicing
@@ -64,8 +69,8 @@ def load_network(
             progress=progress,
         )
     cache = cache or EngineCache()
-    folders = ensure(directory, recipe, cache, progress, say)
-    return assemble(ModelConfig.load(directory), recipe, folders, threads, progress)
+    files = ensure(directory, recipe, cache, progress, say)
+    return assemble(ModelConfig.load(directory), recipe, files, threads, progress)
 
 
 def ensure(
@@ -75,112 +80,125 @@ def ensure(
     progress: Progress = lambda what, share: None,
     say: build.Say = lambda text: None,
 ) -> dict[Piece, Path]:
-    """Folders of all pieces, built where they are not there."""
-    config = ModelConfig.load(directory)
+    """Files of all pieces (of tables: folders), built where they are not there."""
     mark = fingerprint(
         directory,
         cache.fingerprints,
         lambda done, total: progress("reading the checkpoint", HASHED * done / max(total, 1)),
     )
-    needed = pieces(config, recipe)
-    jobs = build.graph_jobs(directory, mark, config, needed)
+    found = jobs(directory, mark, ModelConfig.load(directory), recipe, cache)
     span = BUILT - HASHED
     folders = build.run(
-        jobs,
+        [job for _, job in found],
         cache,
         directory,
         lambda what, share: progress(f"building {what}", HASHED + span * share),
         say,
     )
-    return dict(zip(needed, folders, strict=True))
+    files = {}
+    for (piece, job), folder in zip(found, folders, strict=True):
+        if piece.is_table:
+            files[piece] = folder
+        else:  # an engine comes behind the graph that it is made of, and takes its place
+            is_graph = job.key.runtime == GRAPH_RUNTIME
+            files[piece] = folder / (GRAPH_FILE if is_graph else ENGINE_FILE)
+    return files
+
+
+def jobs(
+    directory: Path, mark: str, config: ModelConfig, recipe: Recipe, cache: EngineCache
+) -> list[tuple[Piece, build.Job]]:
+    """All that a recipe needs of a checkpoint, in the order in which it can be built.
+
+    mark: the checkpoint's fingerprint. Raises EngineError where a runtime is not installed.
+    """
+    found = []
+    for piece in pieces(config, recipe):
+        found.append((piece, build.graph_job(directory, mark, config, piece)))
+        if piece.runtime in TENSORRT:
+            from minicpmo_ros.runtime.trt.jobs import engine_job
+
+            found.append((piece, engine_job(piece, mark, config, recipe, cache)))
+    return found
 
 
 def assemble(
     config: ModelConfig,
     recipe: Recipe,
-    folders: dict[Piece, Path],
+    files: dict[Piece, Path],
     threads: int = 0,
     progress: Progress = lambda what, share: None,
 ) -> StagedNetwork:
-    """The network of files that are there."""
-    loader = _Loader(config, recipe, folders, threads, progress)
+    """The network of files that are there; see `ensure`."""
+    loader = _Loader(config, files, threads, progress)
     vision, audio = loader.stage("vision"), loader.cached("audio")
     llm = Reader(
         loader.cached("llm"),
         loader.stage("llm.head"),
-        Table(loader.folder("llm.tables"), "tokens"),
+        Table(loader.file("llm.tables"), "tokens"),
         recipe.llm.prefill,
     )
-    tables = loader.folder("speech.tables")
-    speech = Reader(loader.cached("speech"), loader.stage("speech.head"), Table(tables, "codes"))
-    projector = dict(np.load(tables / "projector.npz"))
-    voicing = Voicing(Table(tables, "text"), projector)
-    return StagedNetwork(config, vision, audio, llm, speech, voicing, _about(recipe, loader.nbytes))
+    tables = loader.file("speech.tables")
+    speech = Reader(
+        loader.cached("speech"),
+        loader.stage("speech.head"),
+        Table(tables, "codes"),
+        min(recipe.llm.prefill, config.speech.max_positions),
+    )
+    voicing = Voicing(Table(tables, "text"), dict(np.load(tables / "projector.npz")))
+    return StagedNetwork(config, vision, audio, llm, speech, voicing, _about(recipe, files))
 
 
 class _Loader:
     """Stages by name, whatever runs them."""
 
     def __init__(
-        self,
-        config: ModelConfig,
-        recipe: Recipe,
-        folders: dict[Piece, Path],
-        threads: int,
-        progress: Progress,
+        self, config: ModelConfig, files: dict[Piece, Path], threads: int, progress: Progress
     ) -> None:
-        self._config, self._recipe, self._threads = config, recipe, threads
-        self._folders = folders
+        self._config, self._files, self._threads = config, files, threads
         self._progress = progress
         self._loaded = 0
-        self.nbytes = sum(
-            file.stat().st_size
-            for piece, folder in folders.items()
-            if not piece.is_table
-            for file in folder.iterdir()
-        )
+        self._runtimes: dict[str, Any] = {}
 
-    def folder(self, name: str) -> Path:
-        return next(folder for piece, folder in self._folders.items() if piece.name == name)
+    def file(self, name: str) -> Path:
+        self._loaded += 1
+        share = BUILT + (1 - BUILT) * self._loaded / len(self._files)
+        self._progress(f"loading {name}", min(share, 1.0))
+        return next(file for piece, file in self._files.items() if piece.name == name)
 
     def stage(self, name: str) -> Stage:
-        piece = next(piece for piece in self._folders if piece.name == name)
-        return self._runtime(piece.runtime).stage(piece, self._file(piece))
+        piece = next(piece for piece in self._files if piece.name == name)
+        found: Stage = self._runtime(piece.runtime).stage(self.file(name))
+        return found
 
     def cached(self, part: str) -> CachedStage:
         """Of all files with layers of a part."""
-        found = [piece for piece in self._folders if piece.part == part and piece.layers[1]]
         if part == "audio":
-            whole = (0, self._config.audio.layers)
-            found = [replace(piece, layers=whole) for piece in self._folders if piece.name == part]
-        files = [(self._file(piece), piece.layers[1] - piece.layers[0]) for piece in found]
-        return self._runtime(found[0].runtime).cached(part, files)
-
-    def _file(self, piece: Piece) -> Path:
-        self._loaded += 1
-        share = BUILT + (1 - BUILT) * self._loaded / len(self._folders)
-        self._progress(f"loading {piece.name}", min(share, 1.0))
-        return self.folder(piece.name) / GRAPH_FILE
+            found = [piece for piece in self._files if piece.name == part]
+            counts = [self._config.audio.layers]
+        else:
+            found = [piece for piece in self._files if piece.part == part and piece.layers[1]]
+            counts = [piece.layers[1] - piece.layers[0] for piece in found]
+        files = [
+            (self.file(piece.name), layers) for piece, layers in zip(found, counts, strict=True)
+        ]
+        runtime = self._runtime(found[0].runtime)
+        stage: CachedStage = runtime.cached(files, cache_sizes(self._config, part))
+        return stage
 
     def _runtime(self, name: str) -> Any:
+        if name not in self._runtimes:
+            self._runtimes[name] = self._opened(name)
+        return self._runtimes[name]
+
+    def _opened(self, name: str) -> Any:
         if name in TENSORRT:
-            raise NotImplementedError
-        return _OnnxRuntime(self._config, self._threads)
+            from minicpmo_ros.runtime.trt.jobs import TrtLoader
 
+            return TrtLoader(name)
+        from minicpmo_ros.runtime.ort import OrtLoader
 
-class _OnnxRuntime:
-    def __init__(self, config: ModelConfig, threads: int) -> None:
-        self._config, self._threads = config, threads
-
-    def stage(self, piece: Piece, file: Path) -> Stage:
-        from minicpmo_ros.runtime.ort import OrtStage
-
-        return OrtStage(file, self._threads)
-
-    def cached(self, part: str, files: list[tuple[Path, int]]) -> CachedStage:
-        from minicpmo_ros.runtime.ort import OrtCachedStage
-
-        return OrtCachedStage(files, *cache_sizes(self._config, part), self._threads)
+        return OrtLoader(self._threads)
 
 
 def cache_sizes(config: ModelConfig, part: str) -> tuple[int, int, float]:
@@ -192,6 +210,13 @@ def cache_sizes(config: ModelConfig, part: str) -> tuple[int, int, float]:
     return decoder.kv_heads, decoder.head_dim, decoder.rope_theta
 
 
-def _about(recipe: Recipe, nbytes: int) -> str:
+def _about(recipe: Recipe, files: dict[Piece, Path]) -> str:
+    nbytes = sum(
+        one.stat().st_size
+        for piece, file in files.items()
+        if not piece.is_table
+        for one in (file, file.with_suffix(".bin"))
+        if one.exists()
+    )
     where = ", ".join(sorted(recipe.runtimes))
-    return f"recipe {recipe.name or 'of its own'} on {where}, files of {nbytes / 2**30:.2f} GiB"
+    return f"recipe {recipe.name or 'of its own'} on {where}, weights of {nbytes / 2**30:.2f} GiB"

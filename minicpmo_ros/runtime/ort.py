@@ -109,6 +109,21 @@ class OrtCachedStage:
         return found
 
 
+class OrtLoader:
+    """Stages of files that have their place in the cache."""
+
+    def __init__(self, threads: int = 0) -> None:
+        self._threads = threads
+
+    def stage(self, file: Path) -> OrtStage:
+        return OrtStage(file, self._threads)
+
+    def cached(
+        self, files: Sequence[tuple[Path, int]], sizes: tuple[int, int, float]
+    ) -> OrtCachedStage:
+        return OrtCachedStage(files, *sizes, self._threads)
+
+
 def _library() -> Any:
     global _shares_memory
     try:

@@ -20,6 +20,7 @@ from minicpmo_ros.runtime.recipe_rules import TENSORRT
 
 VERSION = "1"
 """Of the graphs and tables: what changes their contents counts it up."""
+GRAPH_RUNTIME = "onnx"
 GRAPH_FILE = "stage.onnx"
 ENGINE_FILE = "stage.engine"
 BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0 + 2 / BLOCK, "int4": 0.5 + 2 / BLOCK}
@@ -56,7 +57,7 @@ class Piece:
         about: dict[str, Any] = {"dtype": self.dtype, "layers": self.layers}
         if self.calibration:
             about["calibration"] = self.calibration
-        runtime = "numpy" if self.is_table else "onnx"
+        runtime = "numpy" if self.is_table else GRAPH_RUNTIME
         return EngineKey(fingerprint, self.name, self.precision, about, runtime, VERSION, "any")
 
     def names(self, config: ModelConfig) -> list[str]:
@@ -74,7 +75,7 @@ class Piece:
         total = 0.0
         for key in self.names(config):
             shape = known[key]
-            width = BYTES[self.precision] if _in_precision(shape, self) else plain
+            width = BYTES[self.precision] if _in_precision(key, shape, self) else plain
             total += math.prod(shape) * width
         return int(total)
 
@@ -143,8 +144,10 @@ def _dtype(runtime: str) -> str:
     return "float16" if runtime in TENSORRT else "float32"
 
 
-def _in_precision(shape: tuple[int, ...], piece: Piece) -> bool:
-    """Whether a weight of this shape has the piece's precision."""
+def _in_precision(key: str, shape: tuple[int, ...], piece: Piece) -> bool:
+    """Whether a weight has the piece's precision; the vision encoder's inner layer is made wider
+    until blocks divide it."""
     if piece.is_table:
         return len(shape) == 2
-    return piece.precision in ("int4", "int8") and len(shape) == 2 and shape[1] % BLOCK == 0
+    divides = len(shape) == 2 and (shape[1] % BLOCK == 0 or key.endswith("mlp.fc2.weight"))
+    return piece.precision in ("int4", "int8") and divides

@@ -1,0 +1,129 @@
+"""What a recipe will need before anything is begun: disk, memory to build, memory to run. No torch.
+
+The figures are reckoned from sizes; docs/engines.md holds them against measured ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minicpmo_ros.errors import EngineError
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND, capacity_s
+from minicpmo_ros.runtime.disk import bytes_text
+from minicpmo_ros.runtime.pieces import Piece, pieces
+from minicpmo_ros.runtime.recipe import Recipe
+from minicpmo_ros.runtime.recipe_rules import TENSORRT
+
+# Beside weights and caches: the process with its libraries, and what is computed on the way, of
+# which a picture's attention is the most.
+PROCESS = 350 * 10**6
+SCORES = 4  # arrays of attention scores that are in memory at once
+# Building an engine takes so many times the graph's weights.
+TENSORRT_BUILD = 3.4
+LEAST_CAPACITY = 1024
+
+
+@dataclass(frozen=True)
+class PlannedPiece:
+    """A file, its bytes, the memory that building it takes, and whether it is there."""
+
+    piece: Piece
+    nbytes: int
+    memory: int
+    built: bool
+
+
+@dataclass(frozen=True)
+class RunMemory:
+    """Bytes that a loaded network takes at most, by what takes them. where: "memory", or "card"."""
+
+    where: str
+    weights: int
+    kv: int
+    kv_tokens: int
+    sound: int
+    work: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv + self.sound + self.work
+
+
+@dataclass(frozen=True)
+class Planned:
+    pieces: tuple[PlannedPiece, ...]
+    run: RunMemory
+
+    @property
+    def disk(self) -> int:
+        """Of what is not there yet."""
+        return sum(one.nbytes for one in self.pieces if not one.built)
+
+    @property
+    def build_memory(self) -> int:
+        """The most that building takes at once; 0 where all is built."""
+        return max((one.memory for one in self.pieces if not one.built), default=0)
+
+
+def planned(config: ModelConfig, recipe: Recipe, built: set[str]) -> Planned:
+    """What a recipe needs. built: names of pieces that are there."""
+    found = []
+    for piece in pieces(config, recipe):
+        memory = piece.memory(config)
+        nbytes = piece.nbytes(config)
+        if piece.runtime in TENSORRT:
+            memory = max(memory, int(TENSORRT_BUILD * nbytes))
+            nbytes *= 2  # the graph, and the engine that is made of it
+        found.append(PlannedPiece(piece, nbytes, memory, piece.name in built))
+    return Planned(tuple(found), run_memory(config, recipe))
+
+
+def run_memory(config: ModelConfig, recipe: Recipe, kv_tokens: int = 0) -> RunMemory:
+    """Of a network with a context of so many tokens; 0: all that the recipe allows."""
+    on_card = recipe.llm.runtime in TENSORRT
+    value = 2 if on_card else 4
+    tokens = kv_tokens or recipe.kv_capacity
+    weights = sum(piece.nbytes(config) for piece in pieces(config, recipe) if not piece.is_table)
+    audio = config.audio
+    positions = capacity_s(audio) * POSITIONS_PER_SECOND
+    # Two caches, because one begins before the other ends; see `model.sound_stream`.
+    sound = 2 * 2 * audio.layers * audio.hidden * positions * value
+    patches = (config.slices.resolution // config.vision.patch) ** 2
+    work = PROCESS + SCORES * config.vision.heads * patches * patches * value
+    kv = config.llm.kv_values_per_token * tokens * value
+    return RunMemory("card" if on_card else "memory", weights, kv, tokens, sound, work)
+
+
+def check_memory(config: ModelConfig, recipe: Recipe, have: int, to_build: int, free: int) -> None:
+    """Raise EngineError where a build, or what it makes, will not fit; nothing was begun then.
+
+    Args:
+        have: bytes of memory that the network may take where it runs; 0: not known here.
+        to_build: bytes that building takes. free: bytes that may be taken now; 0: not known.
+    """
+    if free and to_build > free:
+        raise EngineError(
+            f"building for the recipe '{recipe.name}' takes {bytes_text(to_build)} of memory at"
+            f" once, {bytes_text(free)} are free: end other programs, or build on a larger machine"
+            " and copy the folder of engines (`minicpmo engines list` names it)"
+        )
+    need = run_memory(config, recipe)
+    if not have or need.total <= have:
+        return
+    rest = have - (need.total - need.kv)
+    fits = int(rest / (need.kv / need.kv_tokens)) if rest > 0 else 0
+    if fits >= LEAST_CAPACITY:
+        advice = f"kv_capacity: {fits // 256 * 256} would fit"
+    else:
+        advice = (
+            f"even with {LEAST_CAPACITY} tokens it takes"
+            f" {bytes_text(run_memory(config, recipe, LEAST_CAPACITY).total)}: take fewer bits, or"
+            " a smaller checkpoint"
+        )
+    raise EngineError(
+        f"with the recipe '{recipe.name}' the network takes {bytes_text(need.total)} of"
+        f" {need.where} (weights {bytes_text(need.weights)}, {need.kv_tokens} tokens of context"
+        f" {bytes_text(need.kv)}, the rest {bytes_text(need.sound + need.work)}), and there are"
+        f" {bytes_text(have)}; {advice}"
+    )

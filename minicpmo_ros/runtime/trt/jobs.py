@@ -1,0 +1,91 @@
+"""Which engines a recipe needs, and how each is built of its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from minicpmo_ros.errors import EngineError
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.runtime.build import Job
+from minicpmo_ros.runtime.cache import EngineCache
+from minicpmo_ros.runtime.pieces import ENGINE_FILE, GRAPH_FILE, Piece
+from minicpmo_ros.runtime.recipe import Recipe
+from minicpmo_ros.runtime.trt.builder import assert_packed, build
+from minicpmo_ros.runtime.trt.card import Card
+from minicpmo_ros.runtime.trt.library import Library, library
+from minicpmo_ros.runtime.trt.profiles import (
+    Profile,
+    audio_profiles,
+    decoder_profiles,
+    head_profiles,
+    vision_profiles,
+)
+
+# Writing a graph takes longer than building an engine of it.
+WORK = 0.5
+
+
+def engine_job(
+    piece: Piece, fingerprint: str, config: ModelConfig, recipe: Recipe, cache: EngineCache
+) -> Job:
+    """The engine of a piece whose graph is in the cache when the job is done.
+
+    Raises:
+        EngineError: the library is not installed; or no targets are named and there is no card.
+    """
+    made_by = library(piece.runtime)
+    wanted = profiles(piece, config, recipe)
+    targets = recipe.targets if made_by.names_targets else ()
+    graph = piece.key(fingerprint)
+    about = {**graph.shapes, "profiles": [dict(one) for one in wanted]}
+    target = "+".join(targets) or Card().target
+    key = replace(
+        graph, shapes=about, runtime=piece.runtime, version=made_by.version, target=target
+    )
+
+    def make(folder: Path, advance: Callable[[float], None]) -> None:
+        entry = cache.find(graph)
+        if entry is None:
+            raise EngineError(f"the graph of {piece.name} is not there; build it first")
+        file, engine = entry.folder / GRAPH_FILE, folder / ENGINE_FILE
+        timing = cache.folder / f"timing-{made_by.name}-{made_by.version}.cache"
+        build(made_by, file, engine, wanted, targets=targets, timing_cache=timing, progress=advance)
+        if piece.precision == "int4":
+            assert_packed(file, engine)
+
+    work = WORK * piece.parameters(config)
+    return Job(key, make, piece.nbytes(config), work)
+
+
+def profiles(piece: Piece, config: ModelConfig, recipe: Recipe) -> list[Profile]:
+    """The sizes that a piece's engine is to take."""
+    if piece.name == "vision":
+        return vision_profiles(recipe.vision.patches)
+    if piece.name == "audio":
+        return audio_profiles(config.audio.max_positions)
+    if piece.name.endswith(".head"):
+        return head_profiles()
+    is_llm = piece.part == "llm"
+    capacity = recipe.kv_capacity if is_llm else config.speech.max_positions
+    prefill = min(recipe.llm.prefill, capacity)
+    return decoder_profiles(prefill, capacity, packed=piece.precision == "int4")
+
+
+class TrtLoader:
+    """Stages of engines, on the first card."""
+
+    def __init__(self, runtime: str) -> None:
+        self._library: Library = library(runtime)
+        self._card = Card()
+
+    def stage(self, file: Path) -> object:
+        from minicpmo_ros.runtime.trt.stage import TrtStage
+
+        return TrtStage(self._library, self._card, file)
+
+    def cached(self, files: Sequence[tuple[Path, int]], sizes: tuple[int, int, float]) -> object:
+        from minicpmo_ros.runtime.trt.stage import TrtCachedStage
+
+        return TrtCachedStage(self._library, self._card, files, *sizes)
