@@ -68,6 +68,9 @@ def load_network(
             threads=threads,
             progress=progress,
         )
+    # What takes minutes comes last: a missing card or library is found before.
+    for name in sorted(recipe.runtimes):
+        runtime(name)
     cache = cache or EngineCache()
     files = ensure(directory, recipe, cache, progress, say)
     return assemble(ModelConfig.load(directory), recipe, files, threads, progress)
@@ -80,7 +83,11 @@ def ensure(
     progress: Progress = lambda what, share: None,
     say: build.Say = lambda text: None,
 ) -> dict[Piece, Path]:
-    """Files of all pieces (of tables: folders), built where they are not there."""
+    """Files of all pieces (of tables: folders), built where they are not there.
+
+    Raises:
+        CheckpointError, EngineError: see `load_network`; memory and disk are asked for first.
+    """
     mark = fingerprint(
         directory,
         cache.fingerprints,
@@ -130,7 +137,7 @@ def assemble(
     progress: Progress = lambda what, share: None,
 ) -> StagedNetwork:
     """The network of files that are there; see `ensure`."""
-    loader = _Loader(config, files, threads, progress)
+    loader = Loader(config, files, threads, progress)
     vision, audio = loader.stage("vision"), loader.cached("audio")
     llm = Reader(
         loader.cached("llm"),
@@ -149,7 +156,7 @@ def assemble(
     return StagedNetwork(config, vision, audio, llm, speech, voicing, _about(recipe, files))
 
 
-class _Loader:
+class Loader:
     """Stages by name, whatever runs them."""
 
     def __init__(
@@ -159,6 +166,10 @@ class _Loader:
         self._progress = progress
         self._loaded = 0
         self._runtimes: dict[str, Any] = {}
+
+    @property
+    def pieces(self) -> list[Piece]:
+        return list(self._files)
 
     def file(self, name: str) -> Path:
         self._loaded += 1
@@ -182,32 +193,44 @@ class _Loader:
         files = [
             (self.file(piece.name), layers) for piece, layers in zip(found, counts, strict=True)
         ]
-        runtime = self._runtime(found[0].runtime)
-        stage: CachedStage = runtime.cached(files, cache_sizes(self._config, part))
+        return self._cached(found[0].runtime, part, files)
+
+    def cached_file(self, piece: Piece) -> CachedStage:
+        """Of one file alone."""
+        layers = piece.layers[1] - piece.layers[0] or self._config.audio.layers
+        return self._cached(piece.runtime, piece.part, [(self.file(piece.name), layers)])
+
+    def _cached(self, runtime: str, part: str, files: list[tuple[Path, int]]) -> CachedStage:
+        stage: CachedStage = self._runtime(runtime).cached(files, self.cache_sizes(part))
         return stage
+
+    def cache_sizes(self, part: str) -> tuple[int, int, float]:
+        """Heads of keys, their width, and the base of their rotation, of a part's caches."""
+        if part == "audio":  # keys that are never moved have no rotation
+            audio = self._config.audio
+            return audio.heads, audio.hidden // audio.heads, 1.0
+        decoder = self._config.llm if part == "llm" else self._config.speech
+        return decoder.kv_heads, decoder.head_dim, decoder.rope_theta
 
     def _runtime(self, name: str) -> Any:
         if name not in self._runtimes:
-            self._runtimes[name] = self._opened(name)
+            self._runtimes[name] = runtime(name, self._threads)
         return self._runtimes[name]
 
-    def _opened(self, name: str) -> Any:
-        if name in TENSORRT:
-            from minicpmo_ros.runtime.trt.jobs import TrtLoader
 
-            return TrtLoader(name)
-        from minicpmo_ros.runtime.ort import OrtLoader
+def runtime(name: str, threads: int = 0) -> Any:
+    """What loads files: `ort.OrtLoader`, or `trt.jobs.TrtLoader`.
 
-        return OrtLoader(self._threads)
+    Raises:
+        EngineError: the library is not installed, or there is no card.
+    """
+    if name in TENSORRT:
+        from minicpmo_ros.runtime.trt.jobs import TrtLoader
 
+        return TrtLoader(name)
+    from minicpmo_ros.runtime.ort import OrtLoader
 
-def cache_sizes(config: ModelConfig, part: str) -> tuple[int, int, float]:
-    """Heads of keys, their width, and the base of their rotation, of a part's caches."""
-    if part == "audio":  # keys that are never moved have no rotation
-        audio = config.audio
-        return audio.heads, audio.hidden // audio.heads, 1.0
-    decoder = config.llm if part == "llm" else config.speech
-    return decoder.kv_heads, decoder.head_dim, decoder.rope_theta
+    return OrtLoader(threads)
 
 
 def _about(recipe: Recipe, files: dict[Piece, Path]) -> str:

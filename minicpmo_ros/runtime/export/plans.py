@@ -52,8 +52,13 @@ def weights(piece: Piece, config: ModelConfig, read: Read) -> Read:
         return lambda name: read("llm.lm_head.weight")
     if piece.name == "speech.head":
         return lambda name: read("tts.head_code.0.weight")
+    return named(piece, read)
+
+
+def named(piece: Piece, of: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Anything of a checkpoint's decoder by names of parameters, by those in the graph."""
     prefix = "llm.model." if piece.part == "llm" else "tts.model."
-    return lambda name: read(prefix + _moved(name, piece.layers[0]))
+    return lambda name: of(prefix + _moved(name, piece.layers[0]))
 
 
 def _moved(name: str, by: int) -> str:

@@ -1,0 +1,250 @@
+"""Each built stage against torch on the same input: does what was built compute what it should?
+
+Torch computes in float32, once with the weights rounded as they are in the file, which shows what
+the runtime does otherwise, and once with the checkpoint's own, which shows rounding's cost, too.
+Of a language model in several files, each is given what torch made of the files before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.mel import WINDOW_FRAMES
+from minicpmo_ros.model.picture import batch, slices
+from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND
+from minicpmo_ros.runtime.export import plans
+from minicpmo_ros.runtime.export.calibration import Calibration
+from minicpmo_ros.runtime.export.writer import Importance, Read
+from minicpmo_ros.runtime.int4 import can_quantise, quantise
+from minicpmo_ros.runtime.load import Loader
+from minicpmo_ros.runtime.pieces import Piece
+from minicpmo_ros.runtime.stages import Stage
+
+Array = NDArray[Any]
+Feed = dict[str, Array]
+
+# Tokens that are read at once, and how often one is read behind them.
+PREFILL = 24
+DECODES = 3
+LARGEST_HALF = 65504.0
+# What half precision, or inputs that are rounded to eight bits, explain.
+EXPECTED = {"fp32": 1e-4, "fp16": 2e-2, "int8": 5e-2, "int4": 5e-2}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What one file came to.
+
+    Errors are square roots of mean squares, as shares of those of what is right, the worst of all
+    steps; runtime: against the file's own weights; whole: against the checkpoint's. rows: runtime's
+    of the keys. largest: of all that flows through the stage in torch; above 65,504 half precision
+    overflows.
+    """
+
+    piece: Piece
+    runtime: float
+    whole: float
+    rows: float
+    largest: float
+
+    @property
+    def expected(self) -> bool:
+        """Whether the runtime's error is what its precision explains, and all values fit."""
+        fits = self.piece.dtype == "float32" or self.largest < LARGEST_HALF
+        return fits and max(self.runtime, self.rows) <= EXPECTED[self.piece.precision]
+
+
+class TorchStage(nn.Module):
+    """A piece in torch, float32; `run` as `stages.Stage`.
+
+    Args:
+        read: weights by their names in the checkpoint.
+        importance: see `writer.export`; None: weights are not rounded.
+    """
+
+    def __init__(
+        self,
+        piece: Piece,
+        config: ModelConfig,
+        read: Read,
+        importance: Importance | None = None,
+    ) -> None:
+        super().__init__()
+        plan = plans.plan(piece, config)
+        named = plans.weights(piece, config, read)
+
+        def weights(name: str) -> torch.Tensor:
+            found = named(name)
+            bits = plan.bits(name)
+            if importance is not None and bits and can_quantise(found.shape):
+                found = quantise(found, importance(name), bits).weights()
+            return torch.from_numpy(found)
+
+        with torch.device("meta"):
+            self.stage = plan.make()
+        state = {name: weights(name) for name in self.stage.state_dict()}
+        self.stage.load_state_dict(state, assign=True)
+        self.stage.eval()
+        self._inputs = plan.inputs
+        self.largest = 0.0
+        for module in self.stage.modules():
+            module.register_forward_hook(self._look)
+
+    @torch.inference_mode()
+    def run(self, feed: Feed) -> list[Array]:
+        plain = [name for name in self._inputs if not name.startswith("cache.")]
+        given: list[Any] = [torch.from_numpy(feed[name]) for name in plain]
+        if len(plain) < len(self._inputs):
+            caches = self._inputs[len(plain) :]
+            given.append([torch.from_numpy(feed[name]) for name in caches])
+        found = self.stage(*given)
+        if not isinstance(found, tuple):
+            return [found.numpy()]
+        return [found[0].numpy(), *(rows.numpy() for rows in found[1])]
+
+    def _look(self, module: nn.Module, given: Any, found: Any) -> None:
+        first = found[0] if isinstance(found, tuple) else found
+        if isinstance(first, torch.Tensor) and first.is_floating_point():
+            self.largest = max(self.largest, float(first.abs().max()))
+
+
+def check(
+    config: ModelConfig, read: Read, loader: Loader, calibration: Calibration | None = None
+) -> Iterator[Checked]:
+    """File by file, holding the weights of one of them in torch, twice.
+
+    Args:
+        read: the checkpoint's weights by name.
+        loader: with the files of a whole network.
+        calibration: by which the language model's layers are scaled.
+    """
+    random = np.random.default_rng(0)
+    hidden: dict[str, Array] = {}
+    for piece in loader.pieces:
+        if piece.is_table:
+            continue
+        scaled: Read = read
+        importance: Importance = unknown
+        if calibration is not None and piece.calibration:
+            scaled = calibration.scaled(read)
+            importance = plans.named(piece, calibration.importance)
+        rounded = TorchStage(piece, config, scaled, importance)
+        exact = TorchStage(piece, config, read)
+        if piece.name == "vision":
+            pairs = _run(loader.stage(piece.name), rounded, exact, _pictures(config, random))
+            rows = 0.0
+        elif piece.name.endswith(".head"):
+            feeds = [{"hidden": hidden[piece.part][-1:]}]
+            pairs, rows = _run(loader.stage(piece.name), rounded, exact, feeds), 0.0
+        else:
+            pairs, rows = _run_cached(config, piece, rounded, exact, loader, hidden, random)
+        largest = max(exact.largest, rounded.largest)
+        runtime, whole = (max(_error(*pair) for pair in some) for some in zip(*pairs, strict=True))
+        yield Checked(piece, runtime, whole, rows, largest)
+
+
+Pairs = list[tuple[tuple[Array, Array], tuple[Array, Array]]]
+"""What a stage gave and torch with rounded weights; the same and torch with exact ones."""
+
+
+def unknown(name: str) -> Array | None:
+    """Nothing is known of what enters a matrix."""
+    return None
+
+
+def _run(built: Stage, rounded: TorchStage, exact: TorchStage, feeds: list[Feed]) -> Pairs:
+    pairs: Pairs = []
+    for feed in feeds:
+        found = built.run(feed)[0]
+        pairs.append(((found, rounded.run(feed)[0]), (found, exact.run(feed)[0])))
+    return pairs
+
+
+def _run_cached(
+    config: ModelConfig,
+    piece: Piece,
+    rounded: TorchStage,
+    exact: TorchStage,
+    loader: Loader,
+    hidden: dict[str, Array],
+    random: np.random.Generator,
+) -> tuple[Pairs, float]:
+    """Some tokens and then single ones, or seconds of sound, each behind what was before; and the
+    error of the keys."""
+    built = loader.cached_file(piece)
+    heads, dim, _ = loader.cache_sizes(piece.part)
+    layers = piece.layers[1] - piece.layers[0] or config.audio.layers
+    steps = (
+        _seconds(config, random)
+        if piece.name == "audio"
+        else _tokens(config, piece, hidden, random)
+    )
+    rows = sum(new for _, new in steps)
+    mine = built.cache(rows)
+    both = [
+        (stage, [np.zeros((heads, rows, dim), np.float32) for _ in range(2 * layers)])
+        for stage in (rounded, exact)
+    ]
+    pairs: Pairs = []
+    worst, at = 0.0, 0
+    for step, new in steps:
+        found = built.step(step, mine, at, new)
+        right = []
+        for stage, caches in both:
+            named = {f"cache.{index}": cache for index, cache in enumerate(caches)}
+            out, *own = stage.run({**step, "past": np.array([at], np.int64), **named})
+            for cache, some in zip(caches, own, strict=True):
+                cache[:, at : at + new] = some
+            right.append(out)
+            if stage is rounded:
+                worst = max(worst, _error(mine.keys(new), np.stack(own[0::2])))
+        pairs.append(((found, right[0]), (found, right[1])))
+        at += new
+    hidden[piece.part] = np.concatenate([exactly for _, (_, exactly) in pairs])
+    return pairs, worst
+
+
+def _error(found: Array, right: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(found - right)) / np.mean(np.square(right))))
+
+
+def _tokens(
+    config: ModelConfig, piece: Piece, hidden: dict[str, Array], random: np.random.Generator
+) -> list[tuple[Feed, int]]:
+    """What the file before gave, or noise: many at once, and then one by one."""
+    width = config.llm.hidden if piece.part == "llm" else config.speech.hidden
+    start = (random.standard_normal((PREFILL + DECODES, width)) * 0.02).astype(np.float32)
+    whole = start if piece.layers[0] == 0 else hidden[piece.part]
+    steps = [({"embeds": whole[:PREFILL]}, PREFILL)]
+    return steps + [({"embeds": whole[i : i + 1]}, 1) for i in range(PREFILL, len(whole))]
+
+
+def _pictures(config: ModelConfig, random: np.random.Generator) -> list[Feed]:
+    """A photograph's shape and a strip, in noise that is smooth, as pictures are."""
+    feeds = []
+    for size in ((480, 640), (90, 400)):
+        rough = random.integers(0, 256, (size[0] // 10, size[1] // 10, 3))
+        picture = np.kron(rough, np.ones((10, 10, 1))).astype(np.uint8)
+        (one,) = slices(picture, 1, config.slices)
+        found = batch([one], config.vision.side)
+        feeds.append(
+            {"pixels": found.pixels, "position_ids": found.position_ids, "cells": found.cells}
+        )
+    return feeds
+
+
+def _seconds(config: ModelConfig, random: np.random.Generator) -> list[tuple[Feed, int]]:
+    mels = (random.standard_normal((3, config.audio.mels, WINDOW_FRAMES)) * 0.3).astype(np.float32)
+    frames = np.array([100], np.int64)
+    return [
+        ({"mel": mel, "opening": np.array([number == 0]), "frames": frames}, POSITIONS_PER_SECOND)
+        for number, mel in enumerate(mels)
+    ]
