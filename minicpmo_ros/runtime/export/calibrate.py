@@ -1,8 +1,9 @@
 """Makes a `Calibration`: layer by layer, on what the model reads in conversations.
 
-A layer is given what the plain layers before it give. To hand on what the rounded ones give was
-tried, on eleven networks with outliers: it took longer and gained nothing (KL of the logits 0.125
-against 0.120, and 0.177 without scaling).
+A layer is given what the plain layers before it give. To hand on what the rounded ones give takes
+longer and gains nothing. Mean KL of the logits of eight small networks with outliers, on
+conversations that the factors were not found on: 0.228 plainly rounded, 0.173 with importances
+alone, 0.149 with factors, 0.156 with factors found behind rounded layers.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def calibrate(
         hidden = [through(layer, config, one) for one in hidden]
         inputs.stop()
         found = replace(found, layers=(*found.layers, search(layer, inputs, config)))
+        del layer, inputs  # before the next one is read
         states = {f"hidden.{n}": one.numpy() for n, one in enumerate(hidden)}
         write_npz(begun, found.arrays() | states)
     progress(config.layers, config.layers)
