@@ -68,11 +68,18 @@ def run(
     return folders
 
 
-def graph_job(directory: Path, fingerprint: str, config: ModelConfig, piece: Piece) -> Job:
-    """A piece's graph, or its tables."""
+def graph_job(
+    directory: Path,
+    fingerprint: str,
+    config: ModelConfig,
+    piece: Piece,
+    calibration: Path | None = None,
+) -> Job:
+    """A piece's graph, or its tables. calibration: file with the scales of its weights, if the
+    piece is scaled."""
     return Job(
         piece.key(fingerprint),
-        lambda folder, advance: make_piece(directory, config, piece, folder, advance),
+        lambda folder, advance: make_piece(directory, config, piece, folder, advance, calibration),
         piece.nbytes(config),
         float(piece.parameters(config)),
     )
@@ -84,6 +91,7 @@ def make_piece(
     piece: Piece,
     folder: Path,
     advance: Callable[[float], None] = lambda share: None,
+    calibration: Path | None = None,
 ) -> None:
     """Write the files of a piece into a folder.
 
@@ -96,6 +104,7 @@ def make_piece(
 
         from minicpmo_ros.model.checkpoint import Checkpoint
         from minicpmo_ros.runtime.export import plans
+        from minicpmo_ros.runtime.export.calibration import Calibration
         from minicpmo_ros.runtime.export.writer import export
     except ImportError as error:
         raise EngineError(
@@ -120,7 +129,15 @@ def make_piece(
         advance(done / total)
 
     plan = plans.plan(piece, config)
-    export(plan, plans.weights(piece, config, read), folder / GRAPH_FILE, written)
+    file = folder / GRAPH_FILE
+    if not piece.calibration:
+        export(plan, plans.weights(piece, config, read), file, written)
+        return
+    assert calibration is not None
+    scales = Calibration.load(calibration)
+    scales.check_fits(config.llm)
+    importance = plans.named(piece, scales.importance)
+    export(plan, plans.weights(piece, config, scales.scaled(read)), file, written, importance)
 
 
 # The linear layers of `staged.Voicing`, by their names in a checkpoint.

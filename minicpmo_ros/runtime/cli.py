@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,8 +18,55 @@ if TYPE_CHECKING:
 
     from minicpmo_ros.runtime.cache import EngineCache
     from minicpmo_ros.runtime.cache_entry import Entry
+    from minicpmo_ros.runtime.export.layerwise import CalibrationSequence
 
 engines_app = typer.Typer(no_args_is_help=True, help="Engines: what stages are built into.")
+
+
+Checkpoint = Annotated[Path, typer.Option("--checkpoint", help="Directory of the checkpoint.")]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help="A recipe in engines/ (cpu, rtx, ...), or a file.")
+]
+Bags = Annotated[
+    list[Path],
+    typer.Option("--bag", help="Recording to calibrate and report on; else the demo's scene."),
+]
+
+
+@engines_app.command()
+def plan(checkpoint: Checkpoint, recipe: RecipeName = "cpu") -> None:
+    """Print the disk and memory that a recipe takes, to build and to run; nothing is begun."""
+    from minicpmo_ros.runtime import commands
+
+    commands.plan(checkpoint, recipe)
+
+
+@engines_app.command()
+def build(
+    checkpoint: Checkpoint,
+    recipe: RecipeName = "cpu",
+    bag: Bags = [],  # noqa: B006 - typer wants it so, and it is only read
+) -> None:
+    """Build what a recipe needs and is not there; what was built before a stop is kept."""
+    from minicpmo_ros.runtime import commands
+
+    commands.build(checkpoint, recipe, _conversations(checkpoint, bag))
+
+
+@engines_app.command()
+def check(
+    checkpoint: Checkpoint,
+    recipe: RecipeName = "cpu",
+    report: Annotated[
+        bool, typer.Option("--report", help="Also what rounding costs in conversations.")
+    ] = False,
+    bag: Bags = [],  # noqa: B006 - as above
+) -> None:
+    """Hold each built file against torch on the same input; fails if one is too far off."""
+    from minicpmo_ros.runtime import commands
+
+    if not commands.check(checkpoint, recipe, _conversations(checkpoint, bag) if report else None):
+        raise typer.Exit(1)
 
 
 @engines_app.command("list")
@@ -86,6 +134,15 @@ def clean(
     for name in done.locked:
         typer.echo(f"{name} stays: it is being built")
     typer.echo(f"{len(done.removed)} removed from {cache.folder}, {bytes_text(done.nbytes)}")
+
+
+def _conversations(checkpoint: Path, bags: list[Path]) -> Callable[[], list[CalibrationSequence]]:
+    def made() -> list[CalibrationSequence]:
+        from minicpmo_ros.replay.calibration import calibration_sequences
+
+        return calibration_sequences(checkpoint, bags)
+
+    return made
 
 
 def _damaged(entries: list[Entry]) -> dict[str, str]:

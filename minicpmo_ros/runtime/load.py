@@ -6,16 +6,18 @@ No torch is imported where everything is built and the recipe does not name it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minicpmo_ros.errors import CheckpointError
+from minicpmo_ros.errors import CheckpointError, EngineError
 from minicpmo_ros.model.config import ModelConfig
-from minicpmo_ros.model.fingerprint import fingerprint
+from minicpmo_ros.model.fingerprint import fingerprint, sha256
 from minicpmo_ros.runtime import build
 from minicpmo_ros.runtime.api import Network
 from minicpmo_ros.runtime.cache import EngineCache
+from minicpmo_ros.runtime.disk import check_disk
+from minicpmo_ros.runtime.host_memory import available_bytes, total_bytes
 from minicpmo_ros.runtime.pieces import (
     ENGINE_FILE,
     GRAPH_FILE,
@@ -23,11 +25,15 @@ from minicpmo_ros.runtime.pieces import (
     Piece,
     pieces,
 )
+from minicpmo_ros.runtime.planning import check_memory, planned
 from minicpmo_ros.runtime.recipe import Recipe
 from minicpmo_ros.runtime.recipe_rules import TENSORRT
 from minicpmo_ros.runtime.staged import Reader, StagedNetwork, Voicing
 from minicpmo_ros.runtime.stages import CachedStage, Stage
 from minicpmo_ros.runtime.tables import Table
+
+if TYPE_CHECKING:
+    from minicpmo_ros.runtime.export.calibration import Calibration
 
 Progress = build.Progress
 # Shares of the way: reading the checkpoint's bytes once, building, loading.
@@ -93,7 +99,9 @@ def ensure(
         cache.fingerprints,
         lambda done, total: progress("reading the checkpoint", HASHED * done / max(total, 1)),
     )
-    found = jobs(directory, mark, ModelConfig.load(directory), recipe, cache)
+    config = ModelConfig.load(directory)
+    found = jobs(directory, mark, config, recipe, cache)
+    _check_room(config, recipe, cache, found)
     span = BUILT - HASHED
     folders = build.run(
         [job for _, job in found],
@@ -112,21 +120,63 @@ def ensure(
     return files
 
 
+def _check_room(
+    config: ModelConfig, recipe: Recipe, cache: EngineCache, found: list[tuple[Piece, build.Job]]
+) -> None:
+    """Raise EngineError before anything is begun that cannot end well."""
+    there = {entry.name for entry in cache.entries()}
+    missing = [(piece, job) for piece, job in found if job.key.name not in there]
+    takes = {one.piece.name: one.memory for one in planned(config, recipe, set()).pieces}
+    to_build = max((takes[piece.name] for piece, _ in missing), default=0)
+    here = 0 if recipe.llm.runtime in TENSORRT else total_bytes()
+    check_memory(config, recipe, here, to_build, available_bytes())
+    if missing:
+        check_disk(cache.folder, sum(job.nbytes for _, job in missing), "what is to be built")
+
+
 def jobs(
     directory: Path, mark: str, config: ModelConfig, recipe: Recipe, cache: EngineCache
 ) -> list[tuple[Piece, build.Job]]:
     """All that a recipe needs of a checkpoint, in the order in which it can be built.
 
-    mark: the checkpoint's fingerprint. Raises EngineError where a runtime is not installed.
+    mark: the checkpoint's fingerprint. Raises EngineError where a runtime is not installed, or a
+    calibration is asked for and was not made.
     """
     found = []
-    for piece in pieces(config, recipe):
-        found.append((piece, build.graph_job(directory, mark, config, piece)))
+    scaled_by = calibration_file(cache, mark) if recipe.scaling == "awq" else None
+    digest = _digest(scaled_by) if scaled_by else ""
+    for piece in pieces(config, recipe, digest):
+        found.append((piece, build.graph_job(directory, mark, config, piece, scaled_by)))
         if piece.runtime in TENSORRT:
             from minicpmo_ros.runtime.trt.jobs import engine_job
 
             found.append((piece, engine_job(piece, mark, config, recipe, cache)))
     return found
+
+
+def calibration_file(cache: EngineCache, mark: str) -> Path:
+    """Where the scales of a checkpoint's language model lie, once they were found."""
+    return cache.folder / f"calibration-{mark[:16]}.npz"
+
+
+def calibration_of(cache: EngineCache, mark: str) -> Calibration:
+    """The scales; raises EngineError where there are none."""
+    from minicpmo_ros.runtime.export.calibration import Calibration
+
+    file = calibration_file(cache, mark)
+    _digest(file)
+    return Calibration.load(file)
+
+
+def _digest(file: Path) -> str:
+    try:
+        return sha256(file)
+    except OSError:
+        raise EngineError(
+            f"the recipe asks for 'scaling: awq', and {file} is not there: run `minicpmo engines"
+            " build` with the same recipe and recordings of the robot's own (--bag), or take"
+            " 'scaling: none'"
+        ) from None
 
 
 def assemble(

@@ -1,0 +1,249 @@
+"""`minicpmo engines plan|calibrate|build|check`: what a recipe needs, makes and computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from minicpmo_ros.errors import CheckpointError, EngineError
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.fingerprint import fingerprint
+from minicpmo_ros.runtime import load, planning, recipe
+from minicpmo_ros.runtime.build import Progress
+from minicpmo_ros.runtime.cache import EngineCache
+from minicpmo_ros.runtime.disk import bytes_text, free_bytes
+from minicpmo_ros.runtime.host_memory import available_bytes, total_bytes
+
+if TYPE_CHECKING:
+    from minicpmo_ros.runtime.export.calibration import Calibration
+    from minicpmo_ros.runtime.export.layerwise import CalibrationSequence
+
+Sequences = Callable[[], "list[CalibrationSequence]"]
+"""Makes conversations to calibrate on; not asked where they are not needed."""
+
+
+def plan(directory: Path, name: str) -> None:
+    """Print what a recipe takes of disk and memory, and what of it is built already.
+
+    Raises:
+        CheckpointError, ConfigError, EngineError: the checkpoint or the recipe are of no use.
+    """
+    cache = EngineCache()
+    wanted = recipe.load(name)
+    config = _config(directory)
+    with progress_bar() as progress:
+        mark = _fingerprint(directory, cache, progress)
+    built = _built(directory, mark, config, wanted, cache)
+    found = planning.planned(config, wanted, built)
+    console = _console()
+    console.print(f"{directory} with the recipe {wanted.name}: {wanted.description}")
+    table = Table("part", "runs on", "precision", "disk", "memory to build", "built")
+    for column in table.columns[3:5]:
+        column.justify = "right"
+    for one in found.pieces:
+        piece = one.piece
+        table.add_row(
+            piece.name,
+            piece.runtime or "numpy",
+            piece.precision,
+            bytes_text(one.nbytes),
+            bytes_text(one.memory),
+            "yes" if one.built else "",
+        )
+    console.print(table)
+    free = bytes_text(free_bytes(cache.folder))
+    console.print(f"to write: {bytes_text(found.disk)} in {cache.folder}, {free} free")
+    console.print(
+        f"to build: {bytes_text(found.build_memory)} of memory at once,"
+        f" {bytes_text(available_bytes())} free"
+    )
+    run = found.run
+    console.print(
+        f"to run: {bytes_text(run.total)} of {run.where}: weights {bytes_text(run.weights)},"
+        f" {run.kv_tokens} tokens of context {bytes_text(run.kv)}, sound"
+        f" {bytes_text(run.sound)}, work {bytes_text(run.work)}"
+    )
+    have = 0 if run.where == "card" else total_bytes()
+    planning.check_memory(config, wanted, have, found.build_memory, available_bytes())
+
+
+def build(directory: Path, name: str, sequences: Sequences | None = None) -> None:
+    """Build what is not there yet; ask for memory and disk before.
+
+    Args:
+        sequences: to calibrate on, where the recipe wants it and it was not done yet.
+    """
+    cache = EngineCache()
+    wanted = recipe.load(name)
+    if wanted.runtimes == {"torch"}:
+        raise EngineError(f"the recipe '{wanted.name}' runs on torch, for which nothing is built")
+    console = _console()
+    with progress_bar() as progress:
+        if wanted.scaling == "awq" and sequences is not None:
+            calibrated(directory, cache, sequences, progress)
+        files = load.ensure(directory, wanted, cache, progress, console.print)
+    entries = {file if piece.is_table else file.parent for piece, file in files.items()}
+    nbytes = sum(file.stat().st_size for folder in entries for file in folder.iterdir())
+    console.print(f"{len(entries)} files for {wanted.name} in {cache.folder}: {bytes_text(nbytes)}")
+
+
+def calibrated(
+    directory: Path, cache: EngineCache, sequences: Sequences, progress: Progress
+) -> Calibration:
+    """What the language model's layers are scaled by: read, or found and kept."""
+    from minicpmo_ros.model.checkpoint import Checkpoint
+    from minicpmo_ros.runtime.export.calibrate import calibrate
+    from minicpmo_ros.runtime.export.calibration import Calibration
+
+    mark = _fingerprint(directory, cache, progress)
+    file = load.calibration_file(cache, mark)
+    if file.exists():
+        return Calibration.load(file)
+    checkpoint = Checkpoint(directory)
+    progress("reading what it would hear and see", 0.0)
+    made = sequences()
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    return calibrate(
+        lambda name: checkpoint.read(name).numpy(),
+        checkpoint.config.llm,
+        made,
+        file,
+        checkpoint=mark,
+        progress=lambda done, of: progress("calibrating", done / of),
+    )
+
+
+def check(directory: Path, name: str, sequences: Sequences | None = None) -> bool:
+    """Hold each built file against torch, and print the differences.
+
+    Args:
+        sequences: also report what rounding costs in these conversations.
+
+    Returns:
+        Whether all are what their precision explains.
+
+    Raises:
+        EngineError: something is not built, cannot be loaded, or is damaged.
+    """
+    from minicpmo_ros.model.checkpoint import Checkpoint
+    from minicpmo_ros.runtime import check as checking
+
+    cache = EngineCache()
+    wanted = recipe.load(name)
+    console = _console()
+    table = Table("part", "runs on", "precision", "runtime", "with rounding", "keys", "largest")
+    for column in table.columns[3:]:
+        column.justify = "right"
+    right = True
+    with progress_bar() as progress:
+        files = load.ensure(directory, wanted, cache, progress, console.print)
+        checkpoint = Checkpoint(directory)
+        mark = _fingerprint(directory, cache, progress)
+        calibration = load.calibration_of(cache, mark) if wanted.scaling == "awq" else None
+        loader = load.Loader(checkpoint.config, files, wanted.threads, lambda what, share: None)
+        count = sum(not piece.is_table for piece in files)
+        done = checking.check(
+            checkpoint.config, lambda name: checkpoint.read(name).numpy(), loader, calibration
+        )
+        for number, one in enumerate(done, start=1):
+            progress(f"checked {one.piece.name}", number / count)
+            right = right and one.expected
+            table.add_row(
+                one.piece.name,
+                one.piece.runtime,
+                one.piece.precision,
+                f"{one.runtime:.1e}{'' if one.expected else ' !'}",
+                f"{one.whole:.1e}",
+                f"{one.rows:.1e}",
+                f"{one.largest:.3g}",
+            )
+    console.print(table)
+    console.print(
+        "errors against float32, as shares: of the runtime alone, and with what rounding weights"
+        " costs; largest: of all values, half precision ends at 65504"
+    )
+    if sequences is not None:
+        _report(directory, calibration, sequences(), console)
+    return right
+
+
+def _report(
+    directory: Path,
+    calibration: Calibration | None,
+    sequences: list[CalibrationSequence],
+    console: Console,
+) -> None:
+    from minicpmo_ros.model.checkpoint import Checkpoint
+    from minicpmo_ros.model.tokenizer import Tokenizer
+    from minicpmo_ros.runtime.export.error_report import Rounding, error_report, error_table
+
+    checkpoint = Checkpoint(directory)
+    control = Tokenizer(directory, checkpoint.config.llm.vocab).control
+    roundings = [Rounding("nearest")]
+    if calibration is not None:
+        roundings.append(Rounding("scaled", calibration))
+    with progress_bar() as progress:
+        found = error_report(
+            checkpoint,
+            sequences,
+            roundings,
+            listen=control.listen,
+            speak=control.speak,
+            progress=lambda done, of: progress("what rounding costs", done / of),
+        )
+    console.print(error_table(found))
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """What is being done and how far all of it is, on a terminal's stderr."""
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda what, share: bar.update(task, description=what, completed=share)
+
+
+def _console() -> Console:
+    """As wide as the tables are, also in a pipe."""
+    console = Console(soft_wrap=True, highlight=False)
+    console.width = max(console.width, 120)
+    return console
+
+
+def _config(directory: Path) -> ModelConfig:
+    if not directory.is_dir():
+        raise CheckpointError(f"checkpoint {directory}: there is no such directory")
+    return ModelConfig.load(directory)
+
+
+def _fingerprint(directory: Path, cache: EngineCache, progress: Progress) -> str:
+    return fingerprint(
+        directory,
+        cache.fingerprints,
+        lambda done, total: progress("reading the checkpoint", done / max(total, 1)),
+    )
+
+
+def _built(
+    directory: Path, mark: str, config: ModelConfig, wanted: recipe.Recipe, cache: EngineCache
+) -> set[str]:
+    """Names of the pieces of which all is there."""
+    there = {entry.name for entry in cache.entries()}
+    missing = set()
+    found = set()
+    try:
+        jobs = load.jobs(directory, mark, config, wanted, cache)
+    except EngineError:  # without the runtime, or without a card, nobody knows
+        return set()
+    for piece, job in jobs:
+        found.add(piece.name)
+        if job.key.name not in there:
+            missing.add(piece.name)
+    return found - missing
