@@ -1,0 +1,34 @@
+"""The files of one small language model, which are long in the making. Only to be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from minicpmo_ros.model.llm import Llm
+
+
+@pytest.fixture(scope="session")
+def llm() -> Llm:
+    from tests.runtime.trt.networks import random_llm
+
+    return random_llm()
+
+
+@pytest.fixture(scope="session")
+def single(llm: Llm, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Single precision, so that what differs from torch is a mistake. Two layers, one, the head."""
+    from tests.runtime.trt.networks import llm_files
+
+    return llm_files(llm, tmp_path_factory.mktemp("fp32"), "float32", "fp32", 2)
+
+
+@pytest.fixture(scope="session")
+def half(llm: Llm, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The same as for a card: half precision, matrices of four bits but for the head's."""
+    from tests.runtime.trt.networks import llm_files
+
+    return llm_files(llm, tmp_path_factory.mktemp("int4"), "float16", "int4", 2)

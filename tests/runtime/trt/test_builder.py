@@ -1,0 +1,243 @@
+"""Engines are really parsed and built by TensorRT-RTX, which needs no card for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="writing ONNX files needs the extra export")
+pytest.importorskip("onnxscript", reason="writing ONNX files needs the extra export")
+pytest.importorskip("tensorrt_rtx", reason="building engines needs the extra rtx")
+from minicpmo_ros.errors import EngineError
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.runtime.export.plans import audio_plan, decoder_plan, vision_plan
+from minicpmo_ros.runtime.export.writer import Plan, export
+from minicpmo_ros.runtime.trt import builder, library
+from minicpmo_ros.runtime.trt.builder import assert_packed, build
+from minicpmo_ros.runtime.trt.library import Library
+from minicpmo_ros.runtime.trt.profiles import (
+    audio_profiles,
+    decoder_profiles,
+    head_profiles,
+    vision_profiles,
+)
+from tests.runtime.trt.networks import LARGE, llm_files, random_llm
+
+DECODER = decoder_profiles(64, 512, packed=True)
+
+
+@pytest.fixture(scope="module")
+def rtx() -> Library:
+    return library.library("tensorrt_rtx")
+
+
+def written(plan: Plan, file: Path) -> Path:
+    """A file of random weights."""
+    random = np.random.default_rng(0)
+    sizes = {name: tuple(one.shape) for name, one in plan.make().named_parameters()}
+    export(plan, lambda name: random.standard_normal(sizes[name]).astype(np.float32) * 0.05, file)
+    return file
+
+
+def test_every_stage_of_a_network_is_built(
+    rtx: Library, half: list[Path], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    config = ModelConfig.load(tiny_checkpoint)
+    half: Any = {"precision": "fp16", "dtype": "float16"}
+    speech = decoder_plan(config.speech, norm_heads=False, **half)
+    stages = [
+        (half[0], DECODER),
+        (half[1], DECODER),
+        (half[2], head_profiles()),
+        (written(vision_plan(config, **half), tmp_path / "vision.onnx"), vision_profiles([64, 99])),
+        (written(audio_plan(config.audio, **half), tmp_path / "audio.onnx"), audio_profiles(1500)),
+        (
+            written(speech, tmp_path / "speech.onnx"),
+            decoder_profiles(64, 512, packed=False),
+        ),
+    ]
+    for onnx_file, profiles in stages:
+        engine = tmp_path / f"{onnx_file.stem}.engine"
+        shares: list[float] = []
+        built = build(
+            rtx, onnx_file, engine, profiles, targets=("sm86", "sm120"), progress=shares.append
+        )
+        assert built.nbytes == engine.stat().st_size > onnx_file.with_suffix(".bin").stat().st_size
+        assert shares == sorted(shares) and shares[-1] == 1.0 and len(set(shares)) > 10
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_weights_of_four_bits_stay_packed(rtx: Library, tmp_path: Path) -> None:
+    """At a size at which weights are most of an engine; half precision takes four times as much,
+    and what looks for unpacked weights finds them."""
+    llm = random_llm(LARGE)
+    built = {}
+    for precision in ("int4", "fp16"):
+        folder = tmp_path / precision
+        folder.mkdir()
+        layers, _ = llm_files(llm, folder, "float16", precision, 1)
+        profiles = decoder_profiles(64, 512, packed=precision == "int4")
+        built[precision] = build(rtx, layers, folder / "engine", profiles).nbytes
+        assert_packed(layers, folder / "engine")
+    assert built["int4"] < 0.45 * built["fp16"]
+    with pytest.raises(EngineError, match="did not keep them packed"):
+        assert_packed(tmp_path / "int4" / "llm.00.onnx", tmp_path / "fp16" / "engine")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_graphs_are_strongly_typed(
+    rtx: Library, half: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT takes no other flag for it, and without it would choose precisions itself."""
+    flags = []
+    module = rtx.module
+    real = module.Builder.create_network
+
+    class Builder(module.Builder):
+        def create_network(self, flag: int) -> Any:
+            network = real(self, flag)
+            flags.append(network.get_flag(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+            return network
+
+    monkeypatch.setattr(module, "Builder", Builder)
+    build(rtx, half[2], tmp_path / "engine", head_profiles())
+    assert flags == [True]
+
+
+def test_each_target_is_built_for(rtx: Library, half: list[Path], tmp_path: Path) -> None:
+    assert {"sm86", "sm89", "sm120"} <= set(rtx.targets())
+    with pytest.raises(EngineError, match="does not build for sm87; it can: sm75, sm80, sm86"):
+        build(rtx, half[0], tmp_path / "engine", DECODER, targets=("sm86", "sm87"))
+    # Which it knows, but not for four bits: so targets do reach it.
+    with pytest.raises(EngineError, match=r"cannot build llm.00.onnx for sm75: .*int4"):
+        build(rtx, half[0], tmp_path / "engine", DECODER, targets=("sm75",))
+    assert not (tmp_path / "engine").exists()
+
+
+def test_what_cannot_be_parsed_is_named(rtx: Library, half: list[Path], tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(half[2], load_external_data=False)
+    model.graph.node[0].op_type = "NoSuchThing"
+    model.graph.node[0].name = "head_product"
+    broken = half[2].with_name("broken.onnx")  # its weights are beside it
+    onnx.save(model, broken)
+    with pytest.raises(
+        EngineError, match=r"cannot parse .*broken.onnx: node head_product \(NoSuch"
+    ):
+        build(rtx, broken, tmp_path / "engine", head_profiles())
+    junk = tmp_path / "junk.onnx"
+    junk.write_bytes(b"no graph at all")
+    with pytest.raises(EngineError, match="cannot parse"):
+        build(rtx, junk, tmp_path / "engine", head_profiles())
+    with pytest.raises(EngineError, match="is not there"):
+        build(rtx, tmp_path / "absent.onnx", tmp_path / "engine", head_profiles())
+    with pytest.raises(EngineError, match="dimension tokens of any size"):
+        build(rtx, half[2], tmp_path / "engine", [{"rows": (1, 2, 3)}])
+    broken.unlink()
+    assert [file.name for file in tmp_path.iterdir()] == ["junk.onnx"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_build_that_is_stopped_leaves_nothing(
+    rtx: Library, half: list[Path], tmp_path: Path, error: type[BaseException]
+) -> None:
+    def stop(share: float) -> None:
+        if share > 0.1:
+            raise error
+
+    with pytest.raises(error):
+        build(rtx, half[0], tmp_path / "engine", DECODER, progress=stop)
+    assert not list(tmp_path.iterdir())
+    # And the library goes on to work.
+    assert build(rtx, half[2], tmp_path / "engine", head_profiles()).nbytes
+
+
+def test_ctrl_c_stops_a_build(rtx: Library, half: list[Path], tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    sent = threading.Event()
+
+    def interrupt(share: float) -> None:
+        if not sent.is_set():
+            sent.set()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        build(rtx, half[0], tmp_path / "engine", DECODER, progress=interrupt)
+    assert sent.is_set() and not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_full_disk_is_told_of(
+    rtx: Library, half: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(builder.os, "fsync", full)
+    with pytest.raises(EngineError, match=r"cannot be written, it needs .* are free; make room"):
+        build(rtx, half[2], tmp_path / "engine", head_profiles())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_builds_share_what_they_have_measured(
+    rtx: Library, half: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TensorRT, which measures kernels; TensorRT-RTX has the same calls and ignores them."""
+    file = tmp_path / "timing"
+    build(rtx, half[2], tmp_path / "engine", head_profiles(), timing_cache=file)
+    assert not file.exists()
+
+    given = []
+    jetson = Library("tensorrt", rtx.module)
+    config = rtx.module.IBuilderConfig
+    real = config.create_timing_cache
+
+    def create(self: Any, content: bytes) -> Any:
+        given.append(bytes(content))
+        return real(self, content)
+
+    monkeypatch.setattr(config, "create_timing_cache", create)
+    build(jetson, half[2], tmp_path / "engine", head_profiles(), timing_cache=file)
+    measured = file.read_bytes()
+    assert measured
+    build(jetson, half[2], tmp_path / "engine", head_profiles(), timing_cache=file)
+    # Before the build and after it, when others may have added to it.
+    assert given == [b"", b"", measured, measured]
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.fixture
+def _no_jetpack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_loaded", {})
+    for name in library.LIBRARIES:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+@pytest.mark.usefixtures("_no_jetpack")
+def test_what_is_not_installed_is_said_with_what_would_install_it() -> None:
+    with pytest.raises(EngineError, match=r"tensorrt_rtx is not installed.*extra rtx"):
+        library.library("tensorrt_rtx")
+    with pytest.raises(EngineError, match=r"tensorrt is not installed.*JetPack"):
+        library.library("tensorrt")
+    with pytest.raises(EngineError, match="no runtime onnxruntime"):
+        library.library("onnxruntime")
+
+
+def test_jetpack_builds_for_no_other_card(half: list[Path], tmp_path: Path, rtx: Library) -> None:
+    class Module:
+        ILogger = rtx.module.ILogger
+        __version__ = "10.3.0"
+
+    jetson = Library("tensorrt", Module)
+    assert not jetson.names_targets and jetson.text == "TensorRT 10.3.0"
+    with pytest.raises(EngineError, match="does not build for sm87; it can: only for the card"):
+        builder._set_targets(jetson, None, ("sm87",))
