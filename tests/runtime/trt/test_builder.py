@@ -50,14 +50,14 @@ def test_every_stage_of_a_network_is_built(
     rtx: Library, half: list[Path], tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     config = ModelConfig.load(tiny_checkpoint)
-    half: Any = {"precision": "fp16", "dtype": "float16"}
-    speech = decoder_plan(config.speech, norm_heads=False, **half)
+    fp16: Any = {"precision": "fp16", "dtype": "float16"}
+    speech = decoder_plan(config.speech, norm_heads=False, **fp16)
     stages = [
         (half[0], DECODER),
         (half[1], DECODER),
         (half[2], head_profiles()),
-        (written(vision_plan(config, **half), tmp_path / "vision.onnx"), vision_profiles([64, 99])),
-        (written(audio_plan(config.audio, **half), tmp_path / "audio.onnx"), audio_profiles(1500)),
+        (written(vision_plan(config, **fp16), tmp_path / "vision.onnx"), vision_profiles([64, 99])),
+        (written(audio_plan(config.audio, **fp16), tmp_path / "audio.onnx"), audio_profiles(1500)),
         (
             written(speech, tmp_path / "speech.onnx"),
             decoder_profiles(64, 512, packed=False),

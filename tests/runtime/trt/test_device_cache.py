@@ -42,6 +42,7 @@ class Both:
         sizes = 2 * LAYERS, heads, count + 1, 4 * dim
         memory = self.card.memory(Rows(0, *sizes).nbytes)
         left = Rows(memory.address, *sizes)
+        self.card.synchronize()  # zeros would come behind what is written here
         for tensor in range(2 * LAYERS):
             place = self.cuda.view(left.of(self.ours.index(tensor)), heads * (count + 1) * 4 * dim)
             place.view(np.float32).reshape(heads, count + 1, dim)[:, :count] = new[tensor]
