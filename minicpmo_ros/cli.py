@@ -192,6 +192,24 @@ def bench_model(
     bench(size, units, precision, device, threads, json)
 
 
+@bench_app.command("engines")
+def bench_engines(
+    size: Annotated[str, typer.Option(help="tiny, quarter or full.")] = "full",
+    units: Annotated[int, typer.Option(min=8, help="Units of the whole network.")] = 8,
+    tokens: Annotated[int, typer.Option(min=512, help="Of context that they end with.")] = 4096,
+    hours: Annotated[float, typer.Option(min=0.01, help="Of the long session.")] = 2.0,
+    threads: Annotated[int, typer.Option(min=0, help="On a CPU; 0: one a core.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+) -> None:
+    """Stages from files against torch, llama.cpp and a read of their bytes; memory of it all."""
+    from minicpmo_ros.model.cli import need_torch
+
+    need_torch()
+    from minicpmo_ros.bench.engines import bench
+
+    bench(size, units, tokens, hours, threads, json)
+
+
 @app.command()
 def params(
     yaml: Annotated[bool, typer.Option("--yaml", help="As config/omni.yaml.")] = False,

@@ -12,7 +12,8 @@ from rich.table import Table
 from minicpmo_ros.bench import anchors, stages, units
 from minicpmo_ros.bench.figures import Figure, show
 from minicpmo_ros.bench.memory import available_bytes, gib, peak_bytes, restart_peak
-from minicpmo_ros.bench.random_network import random_network, random_tokenizer
+from minicpmo_ros.bench.noise import random_tokenizer
+from minicpmo_ros.bench.random_network import random_network
 from minicpmo_ros.duplex.config import DuplexConfig
 from minicpmo_ros.errors import ConfigError
 from minicpmo_ros.model.config import ModelConfig

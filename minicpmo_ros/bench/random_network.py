@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from minicpmo_ros.model import tiny_tokenizer
 from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.llm import Llm
 from minicpmo_ros.model.packed import pack
 from minicpmo_ros.model.speech import SpeechDecoder
-from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.model.vision import VisionStage
 from minicpmo_ros.runtime.torch_runtime import TorchNetwork
 
@@ -51,13 +47,6 @@ def random_network(config: ModelConfig, dtype: torch.dtype, device: torch.device
         random_stage(lambda: Llm(c.llm), dtype, device),
         random_stage(lambda: SpeechDecoder(c.speech), dtype, device),
     )
-
-
-def random_tokenizer(vocab: int) -> Tokenizer:
-    """A tokenizer with so many tokens."""
-    with tempfile.TemporaryDirectory(prefix="minicpmo_bench_") as folder:
-        tiny_tokenizer.write(Path(folder), vocab)
-        return Tokenizer(folder)
 
 
 def _filled(shape: torch.Size, block: Tensor) -> Tensor:

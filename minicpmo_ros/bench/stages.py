@@ -10,6 +10,7 @@ from statistics import median
 import numpy as np
 import torch
 
+from minicpmo_ros.bench.noise import noise_picture, noise_sound
 from minicpmo_ros.bench.random_network import random_stage
 from minicpmo_ros.duplex.speech import CodeSampler, SpeechTurn
 from minicpmo_ros.model.audio import Audio
@@ -148,13 +149,3 @@ def layer_parameters(config: ModelConfig) -> int:
     llm = config.llm
     queries, keys = llm.heads * llm.head_dim, llm.kv_heads * llm.head_dim
     return llm.hidden * (2 * queries + 2 * keys + 3 * llm.ffn)
-
-
-def noise_picture(seed: int) -> np.ndarray:
-    """uint8 [480, 640, 3]."""
-    return np.random.default_rng(seed).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-
-
-def noise_sound(seconds: int) -> np.ndarray:
-    """float32 [16000 * seconds]."""
-    return (np.random.default_rng(1).standard_normal(16_000 * seconds) * 0.1).astype(np.float32)

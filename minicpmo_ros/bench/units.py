@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minicpmo_ros.bench.stages import noise_picture, noise_sound
+from minicpmo_ros.bench.noise import noise_picture, noise_sound
 from minicpmo_ros.duplex.config import DuplexConfig
 from minicpmo_ros.duplex.conversation import Conversation
 from minicpmo_ros.duplex.pictures import Shown
@@ -87,8 +87,12 @@ def unit_ms(
     units: int,
     config: DuplexConfig,
     advance: Callable[[], None] = lambda: None,
+    prompt_tokens: int = 0,
 ) -> dict[str, float]:
     """Medians over units with a picture each, five that listen and three that speak in turn.
+
+    Args:
+        prompt_tokens: so long a prompt is read first, beside the model's own.
 
     Returns:
         ms: listening and speaking units, from their end to what they came to, with their picture
@@ -103,7 +107,9 @@ def unit_ms(
         config,
         sampler=script,
     )
-    conversation.open(*duplex_prompt().ids(tokenizer))
+    prefix, suffix = duplex_prompt().ids(tokenizer)
+    filling = tokenizer.encode(" and so on") * prompt_tokens
+    conversation.open([*filling[:prompt_tokens], *prefix], suffix)
     control = tokenizer.control
     words = tokenizer.encode(" one two three four five six seven eight nine ten")[:WORDS]
     second, picture = noise_sound(1), noise_picture(0)
@@ -112,7 +118,7 @@ def unit_ms(
     for number in range(units):
         place = number % LOOP
         speaks = place >= LOOP - TURN
-        script.tokens = _script(speaks, place == LOOP - 1, control, words)
+        script.tokens = script_tokens(number, control, words)
         shown = [Shown(number, picture)]
         early = number // LOOP % 2 == 1
         if early:
@@ -136,7 +142,10 @@ def unit_ms(
     return found
 
 
-def _script(speaks: bool, ends: bool, control: Any, words: Sequence[int]) -> list[int]:
-    if not speaks:
+def script_tokens(number: int, control: Any, words: Sequence[int]) -> list[int]:
+    """What is drawn in a unit: five listen and three speak in turn, of which the last ends."""
+    place = number % LOOP
+    if place < LOOP - TURN:
         return [control.listen]
-    return [control.speak, *words, *([control.turn_eos] if ends else []), control.chunk_eos]
+    ends = [control.turn_eos] if place == LOOP - 1 else []
+    return [control.speak, *words[:WORDS], *ends, control.chunk_eos]

@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from minicpmo_ros.runtime.export.calibration import Calibration
 
 from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.config import ModelConfig
@@ -21,6 +25,8 @@ from minicpmo_ros.runtime.pieces import GRAPH_FILE, Piece
 Progress = Callable[[str, float], None]
 """Called with what is being built, and the share of all that is done."""
 Say = Callable[[str], None]
+Read = Callable[[str], np.ndarray]
+"""Gives the float32 values of a checkpoint's parameter, by its name."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def make_piece(
     advance: Callable[[float], None] = lambda share: None,
     calibration: Path | None = None,
 ) -> None:
-    """Write the files of a piece into a folder.
+    """Write the files of a piece of a checkpoint into a folder.
 
     Raises:
         EngineError: torch or the extra 'export' is missing.
@@ -103,9 +109,7 @@ def make_piece(
         import onnx_ir  # noqa: F401
 
         from minicpmo_ros.model.checkpoint import Checkpoint
-        from minicpmo_ros.runtime.export import plans
         from minicpmo_ros.runtime.export.calibration import Calibration
-        from minicpmo_ros.runtime.export.writer import export
     except ImportError as error:
         raise EngineError(
             f"building needs the extras 'model' and 'export' ({error}):"
@@ -113,9 +117,25 @@ def make_piece(
             " MINICPMO_ENGINES to a copy of its folder"
         ) from None
     checkpoint = Checkpoint(directory)
+    scales = None
+    if piece.calibration:
+        assert calibration is not None
+        scales = Calibration.load(calibration)
+        scales.check_fits(config.llm)
+    write_piece(lambda name: checkpoint.read(name).numpy(), config, piece, folder, advance, scales)
 
-    def read(name: str) -> np.ndarray:
-        return checkpoint.read(name).numpy()
+
+def write_piece(
+    read: Read,
+    config: ModelConfig,
+    piece: Piece,
+    folder: Path,
+    advance: Callable[[float], None] = lambda share: None,
+    scales: Calibration | None = None,
+) -> None:
+    """The same from whatever gives a checkpoint's weights by name, scaled or not."""
+    from minicpmo_ros.runtime.export import plans
+    from minicpmo_ros.runtime.export.writer import export
 
     if piece.is_table:
         _write_tables(piece, read, folder, advance)
@@ -130,14 +150,11 @@ def make_piece(
 
     plan = plans.plan(piece, config)
     file = folder / GRAPH_FILE
-    if not piece.calibration:
+    if scales is None:
         export(plan, plans.weights(piece, config, read), file, written)
-        return
-    assert calibration is not None
-    scales = Calibration.load(calibration)
-    scales.check_fits(config.llm)
-    importance = plans.named(piece, scales.importance)
-    export(plan, plans.weights(piece, config, scales.scaled(read)), file, written, importance)
+    else:
+        importance = plans.named(piece, scales.importance)
+        export(plan, plans.weights(piece, config, scales.scaled(read)), file, written, importance)
 
 
 # The linear layers of `staged.Voicing`, by their names in a checkpoint.
@@ -151,7 +168,7 @@ PROJECTOR = {
 
 def _write_tables(
     piece: Piece,
-    read: Callable[[str], np.ndarray],
+    read: Read,
     folder: Path,
     advance: Callable[[float], None],
 ) -> None:

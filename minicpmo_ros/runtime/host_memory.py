@@ -1,8 +1,9 @@
-"""Main memory of this machine, in bytes. No torch."""
+"""Main memory, of this machine and of this process, in bytes. No torch."""
 
 from __future__ import annotations
 
 import contextlib
+import resource
 from pathlib import Path
 
 
@@ -14,6 +15,21 @@ def available_bytes() -> int:
 def total_bytes() -> int:
     """What is built in; 0 where the system does not tell."""
     return _meminfo("MemTotal:")
+
+
+def restart_peak() -> None:
+    """Count the process's peak from here on, where the system lets one."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes() -> int:
+    """Most memory of this process since it began, or since `restart_peak`."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _meminfo(name: str) -> int:

@@ -10,7 +10,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="the network needs the extra model")
 
 from minicpmo_ros.bench import model, stages, units  # noqa: E402
-from minicpmo_ros.bench.random_network import random_network, random_tokenizer  # noqa: E402
+from minicpmo_ros.bench.noise import random_tokenizer  # noqa: E402
+from minicpmo_ros.bench.random_network import random_network  # noqa: E402
 from minicpmo_ros.errors import ConfigError  # noqa: E402
 from minicpmo_ros.model.config import ModelConfig  # noqa: E402
 from minicpmo_ros.model.tiny import config_json  # noqa: E402

@@ -1,0 +1,78 @@
+"""Layers of the language model in four bits, against a read of their bytes, torch and llama.cpp."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from minicpmo_ros.bench import llamacpp
+from minicpmo_ros.bench.random_network import random_stage
+from minicpmo_ros.bench.random_pieces import write_random
+from minicpmo_ros.bench.turn_about import turn_about
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.decoder import Decoder
+from minicpmo_ros.runtime.ort import OrtCachedStage
+from minicpmo_ros.runtime.pieces import Piece
+
+LAYERS = 4  # that are made to time one
+PAST = 512  # tokens that are read before
+PREFILL = 74  # a unit with one picture
+Times = dict[str, float]
+
+
+def layer_ms(config: ModelConfig, threads: int, rounds: int = 9) -> Times:
+    """Time of a layer, ms: "decode.ours", "decode.read", "decode.torch bf16", "prefill.ours" and so
+    on; "llama.cpp" where it is installed."""
+    few = replace(config, llm=replace(config.llm, layers=LAYERS))
+    llm = few.llm
+    embeds = np.random.default_rng(0).standard_normal((PAST + PREFILL, llm.hidden))
+    embeds = embeds.astype(np.float32)
+    piece = Piece("llm.00", "onnxruntime", "int4", layers=(0, LAYERS))
+    found: Times = {}
+    with tempfile.TemporaryDirectory(prefix="minicpmo_bench_") as folder, ExitStack() as stack:
+        (file,) = write_random(few, [piece], Path(folder)).values()
+        ours = OrtCachedStage([(file, LAYERS)], llm.kv_heads, llm.head_dim, llm.rope_theta, threads)
+        cache = ours.cache(PAST + PREFILL)
+        ours.step({"embeds": embeds[:PAST]}, cache, 0, PAST)
+        theirs = _torch(few, torch.bfloat16, embeds)
+        weights = piece.nbytes(few)
+        block = torch.ones(weights // 8, dtype=torch.int64)
+        other = None
+        if llamacpp.missing() is None:
+            other = stack.enter_context(llamacpp.LlamaCpp(llm, PAST, PREFILL, threads))
+        for name, rows in (("decode", 1), ("prefill", PREFILL)):
+            works: dict[str, Callable[[], object]] = {
+                "ours": lambda rows=rows: ours.step(  # type: ignore[misc]
+                    {"embeds": embeds[:rows]}, cache, PAST, rows
+                ),
+                "torch bf16": lambda rows=rows: theirs(rows),  # type: ignore[misc]
+            }
+            if rows == 1:
+                works["read"] = block.sum
+            if other is not None:
+                works["llama.cpp"] = lambda rows=rows: other.prefill(rows)  # type: ignore[misc]
+            times = turn_about(works, rounds)
+            found |= {f"{name}.{way}": ms / LAYERS for way, ms in times.items()}
+    return found
+
+
+def _torch(
+    config: ModelConfig, dtype: torch.dtype, embeds: np.ndarray
+) -> Callable[[int], torch.Tensor]:
+    """Reads so many rows behind PAST."""
+    decoder = random_stage(lambda: Decoder(config.llm, norm_heads=True), dtype, torch.device("cpu"))
+    cache = decoder.cache(PAST + PREFILL)
+    given = torch.from_numpy(embeds).to(dtype)
+    decoder.extend(given[:PAST], cache)
+
+    def read(rows: int) -> torch.Tensor:
+        cache.truncate(PAST)
+        return decoder.extend(given[:rows], cache)
+
+    return read

@@ -1,0 +1,76 @@
+"""A whole network from files, in a process of its own without torch: its memory and its units.
+
+    python -m minicpmo_ros.bench.whole SPEC.json
+
+prints one line of JSON: figures by name.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from minicpmo_ros.bench.noise import random_tokenizer
+from minicpmo_ros.bench.units import unit_ms
+from minicpmo_ros.duplex.config import DuplexConfig, WindowConfig
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.runtime import recipe
+from minicpmo_ros.runtime.host_memory import peak_bytes
+from minicpmo_ros.runtime.load import assemble
+from minicpmo_ros.runtime.pieces import GRAPH_FILE, pieces
+
+
+def measure(spec: dict[str, Any]) -> dict[str, float]:
+    """Load, read a prompt that leaves room for the units alone, and live through some units.
+
+    spec: config (as config.json), recipe (as a file), folder (a folder a piece), units, tokens (of
+    context that are in use at the end), threads.
+    """
+    config = ModelConfig.from_json(spec["config"])
+    wanted = recipe.of(spec["recipe"])
+    folder = Path(spec["folder"])
+    files = {
+        piece: folder / piece.name / ("" if piece.is_table else GRAPH_FILE)
+        for piece in pieces(config, wanted)
+    }
+    tokenizer = random_tokenizer(config.llm.vocab)
+    begun = peak_bytes()
+    began = time.perf_counter()
+    network = assemble(config, wanted, files, spec["threads"])
+    loading_s = time.perf_counter() - began
+    loaded = peak_bytes()
+    tokens, units = spec["tokens"], spec["units"]
+    rows = units * (config.resampler.queries + 2 + 10 + 12)
+    prompt = max(tokens - rows - 80, 0)
+    began = time.perf_counter()
+    found = unit_ms(
+        network,
+        tokenizer,
+        units,
+        DuplexConfig(
+            window=WindowConfig("off"), kv_capacity=tokens + 512, forced_listens=0, max_slices=1
+        ),
+        _tell,
+        prompt,
+    )
+    return {
+        **{f"unit.{name}": value for name, value in found.items()},
+        "rss.begun": begun,
+        "rss.loaded": loaded,
+        "rss.peak": peak_bytes(),
+        "loading_s": loading_s,
+        "living_s": time.perf_counter() - began,
+        "prompt": prompt,
+        "torch": float("torch" in sys.modules),
+    }
+
+
+def _tell() -> None:
+    print("unit", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(json.loads(Path(sys.argv[1]).read_text()))))
