@@ -20,8 +20,6 @@ from minicpmo_ros.runtime.trt.library import Library
 from minicpmo_ros.runtime.trt.program import Crossing, Program, Programs, Step
 from minicpmo_ros.runtime.trt.rows import Rows
 
-# Runs that are kept prepared: of one token, for the sizes that a cache has had.
-PROGRAMS_KEPT = 8
 CACHE, ROWS = "cache.", "rows."
 
 
@@ -90,8 +88,6 @@ class Chain:
             return programs[key]
         program = self._program(list(self._runs(shapes, cache.rows.rows if cache else 0)), cache)
         if program.recurs:
-            if len(programs) >= PROGRAMS_KEPT:
-                programs.clear()
             programs[key] = program
         return program
 

@@ -95,20 +95,21 @@ def test_weights_of_four_bits_stay_packed(rtx: Library, tmp_path: Path) -> None:
 def test_graphs_are_strongly_typed(
     rtx: Library, half: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TensorRT takes no other flag for it, and without it would choose precisions itself."""
+    """TensorRT-RTX makes no others; TensorRT would choose precisions itself, unless told."""
     flags = []
     module = rtx.module
     real = module.Builder.create_network
 
     class Builder(module.Builder):
         def create_network(self, flag: int) -> Any:
+            flags.append(flag)
             network = real(self, flag)
-            flags.append(network.get_flag(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+            assert network.get_flag(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
             return network
 
     monkeypatch.setattr(module, "Builder", Builder)
     build(rtx, half[2], tmp_path / "engine", head_profiles())
-    assert flags == [True]
+    assert flags == [1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)]
 
 
 def test_each_target_is_built_for(rtx: Library, half: list[Path], tmp_path: Path) -> None:
@@ -206,12 +207,16 @@ def test_builds_share_what_they_have_measured(
         return real(self, content)
 
     monkeypatch.setattr(config, "create_timing_cache", create)
+    combined = []
+    cache = rtx.module.ITimingCache
+    monkeypatch.setattr(cache, "combine", lambda ours, theirs, force: combined.append(force))
     build(jetson, half[2], tmp_path / "engine", head_profiles(), timing_cache=file)
     measured = file.read_bytes()
     assert measured
     build(jetson, half[2], tmp_path / "engine", head_profiles(), timing_cache=file)
     # Before the build and after it, when others may have added to it.
     assert given == [b"", b"", measured, measured]
+    assert combined == [False, False]
     assert not list(tmp_path.glob("*.part"))
 
 

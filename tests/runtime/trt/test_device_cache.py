@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from minicpmo_ros.errors import KvFullError
 from minicpmo_ros.runtime.kv import SMALLEST, KvRows
 from minicpmo_ros.runtime.trt.cache import PIECE, DeviceCache
-from minicpmo_ros.runtime.trt.card import Card
+from minicpmo_ros.runtime.trt.card import ALIGNMENT, Card
 from minicpmo_ros.runtime.trt.rows import Rows, copy_rows
 from tests.runtime.trt.fake_cuda import FakeCuda
 
@@ -65,6 +65,7 @@ class Both:
             assert np.array_equal(values[:, :length], theirs.buffers[2 * layer + 1][:, :length])
             # All rows are looked at by a graph, used or not.
             assert np.isfinite(values).all()
+            assert ours.rows.of(ours.index(2 * layer + 1)) % ALIGNMENT == 0
 
 
 STEPS = st.lists(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicpmo_ros.runtime.trt.progress import Share
+from minicpmo_ros.runtime.trt.progress import Share, Watch
 
 Tree = list["Tree"]  # type: ignore[misc]
 TREES = st.recursive(
@@ -55,3 +57,26 @@ def test_steps_of_phases_that_nobody_began_count_for_nothing() -> None:
     share.start("orphan", "unknown", 2)
     share.step("orphan", 0)
     assert share.value == 0.5
+
+
+def test_what_progress_raises_stops_the_build_and_is_raised_afterwards() -> None:
+    """Not into TensorRT, which is C++ and would end the process."""
+
+    class IProgressMonitor:
+        pass
+
+    def stop(share: float) -> None:
+        seen.append(share)
+        raise KeyboardInterrupt
+
+    seen: list[float] = []
+    watch = Watch(SimpleNamespace(IProgressMonitor=IProgressMonitor), stop)
+    watch.check()
+    monitor = watch.monitor
+    monitor.phase_start("build", None, 4)
+    assert monitor.step_complete("build", 0) is False
+    assert monitor.step_complete("build", 1) is False
+    monitor.phase_finish("build")
+    assert seen == [0.25]
+    with pytest.raises(KeyboardInterrupt):
+        watch.check()

@@ -35,6 +35,7 @@ class Machine:
     """A fake card with the engines of a language model on it."""
 
     cuda: FakeCuda
+    card: Card
     layers: TrtCachedStage
     head: TrtStage
     table: np.ndarray
@@ -61,7 +62,7 @@ def machine(
         CONFIG.kv_heads, CONFIG.head_dim, CONFIG.rope_theta,
     )  # fmt: skip
     table = llm.model.embed_tokens.weight.numpy()
-    return Machine(cuda, layers, TrtStage(library, card, head), table)
+    return Machine(cuda, card, layers, TrtStage(library, card, head), table)
 
 
 @pytest.mark.parametrize("rtx", [True, False])
@@ -185,6 +186,29 @@ def test_a_full_cache_is_refused_before_anything_is_written(
     assert full.length == 15
     assert np.array_equal(full.keys(15), before)
     assert len(full.read(list(range(5)))) == 5
+
+
+def test_a_stage_writes_nothing_that_does_not_fit(
+    llm: Llm, single: list[Path], tmp_path: Path
+) -> None:
+    layers = machine(llm, single, tmp_path).layers
+    cache = layers.cache(20)
+    with pytest.raises(KvFullError, match="20 rows, 18 in use, and 3 more"):
+        layers.step({"embeds": np.zeros((3, CONFIG.hidden), np.float32)}, cache, 18, 3)
+    assert cache.length == 0
+
+
+def test_graphs_follow_when_the_scratch_memory_moves(
+    llm: Llm, single: list[Path], tmp_path: Path
+) -> None:
+    """As when another stage is loaded while a conversation goes on."""
+    fake = machine(llm, single, tmp_path)
+    ours, theirs = fake.context(), TorchContext(llm, CAPACITY)
+    for token in range(8):
+        if token == 4:
+            fake.card.scratch.reserve(100_000)
+        assert close(ours.read([token]), theirs.read([token]), 1e-4)
+    assert (fake.cuda.captures, fake.cuda.launches) == (2, 6)
 
 
 def test_memory_is_given_back(llm: Llm, single: list[Path], tmp_path: Path) -> None:
