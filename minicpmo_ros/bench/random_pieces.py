@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from minicpmo_ros.model.layout import shapes
 from minicpmo_ros.runtime.build import Read, write_piece
 from minicpmo_ros.runtime.pieces import GRAPH_FILE, Piece
 
-# So many different numbers are drawn and repeated: 9 billion would take minutes.
+# So many different numbers are drawn and repeated: 9 billion would take minutes. Each weight begins
+# with another of them, for onnxruntime keeps weights that are alike only once.
 BLOCK = 2**20
 DEVIATION = 0.02
 
@@ -29,7 +31,8 @@ def random_read(config: ModelConfig) -> Read:
             shape = known[name]
         if len(shape) == 1:
             return np.ones(shape, np.float32)
-        return np.resize(block, shape)
+        start = zlib.crc32(name.encode()) % BLOCK
+        return np.resize(np.roll(block, start), shape)
 
     return read
 

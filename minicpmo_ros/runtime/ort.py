@@ -6,6 +6,8 @@ rows of what is new are written.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ def session(file: Path, threads: int = 0, save: Path | None = None) -> Any:
     if save is not None:
         options.optimized_model_filepath = str(save)
     try:
-        return runtime.InferenceSession(
+        loaded = runtime.InferenceSession(
             file, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(DISABLED)
         )
     except Exception as error:
@@ -54,6 +56,15 @@ def session(file: Path, threads: int = 0, save: Path | None = None) -> Any:
             f"onnxruntime {runtime.__version__} cannot load {file}: {reason}; `minicpmo engines"
             " check` finds files that are broken, `minicpmo engines build` makes them anew"
         ) from None
+    _give_back()
+    return loaded
+
+
+def _give_back() -> None:
+    """Memory that loading took and freed: weights as they were before they were packed. Glibc would
+    keep it, as much again as the weights themselves."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class OrtStage:

@@ -166,7 +166,7 @@ class _Writer:
         if bits and can_quantise(weights.shape):
             self._place_quantised(model, value, weights, bits)
         else:
-            array = weights.astype(self._plan.dtype)
+            array = weights.astype(self._plan.dtype, copy=False)
             value.const_value = self._external(name, array, ir.DataType.from_numpy(array.dtype))
 
     def _place_quantised(
@@ -174,7 +174,7 @@ class _Writer:
     ) -> None:
         """x W^T becomes MatMul(x, DequantizeLinear(codes, scales)), codes [inputs, outputs]."""
         name = value.name or ""
-        found = quantise(weights.astype(np.float32), self._importance(name), bits)
+        found = quantise(weights.astype(np.float32, copy=False), self._importance(name), bits)
         outputs, inputs = weights.shape
         kind = ir.DataType.INT4 if bits == 4 else ir.DataType.INT8
         codes = self._constant(model, f"{name}.codes", found.stored(), kind, (inputs, outputs))
