@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from minicpmo_ros.runtime.recipe import Recipe
     from minicpmo_ros.runtime.api import Network
+    from minicpmo_ros.runtime.recipe import Recipe
 
 # One layer a file, so that there is more than one; steps of fewer tokens than a prompt has.
 FP32 = """
@@ -28,7 +28,7 @@ FP32 = """
 
 
 def recipe(name: str) -> Recipe:
-    """ "fp32", or one that comes with the package, on one thread."""
+    """One that comes with the package, on one thread; or "fp32", in single precision throughout."""
     import yaml
 
     from minicpmo_ros.runtime import recipe
