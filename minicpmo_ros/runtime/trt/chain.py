@@ -21,6 +21,8 @@ from minicpmo_ros.runtime.trt.program import Crossing, Program, Programs, Step
 from minicpmo_ros.runtime.trt.rows import Rows
 
 CACHE, ROWS = "cache.", "rows."
+# Runs after which new kernels are written down: they come with new sizes, ever more seldom.
+SAVE_AFTER = (20, 200, 2000, 20_000)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Chain:
             _check_row(first, before, after)
         self._between = Growing(card), Growing(card)
         self._new = Growing(card)
+        self._runs_done = 0
         self._given: dict[str, Crossing] = {}
         self._results: dict[str, Crossing] = {}
         self._take_memory([tensor for tensor in first.inputs if not _is(tensor, CACHE)])
@@ -93,6 +96,9 @@ class Chain:
 
     def get(self) -> list[Array]:
         """What came out, in the file's order, once the card is through with it."""
+        self._runs_done += 1
+        if self._runs_done in SAVE_AFTER:
+            self.save_kernels()
         return [crossing.get() for crossing in self._results.values()]
 
     def save_kernels(self) -> None:

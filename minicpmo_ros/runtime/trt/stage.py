@@ -40,10 +40,6 @@ class TrtStage:
             self._card.synchronize()
             return self._chain.get()
 
-    def save_kernels(self) -> None:
-        """Keep what was compiled for this card, so that the next start is faster."""
-        self._chain.save_kernels()
-
 
 class TrtCachedStage:
     """See `runtime.stages.CachedStage`.
@@ -97,10 +93,6 @@ class TrtCachedStage:
             self._card.synchronize()
             cache.length = max(cache.length, at + rows)
             return self._chain.get()[0]
-
-    def save_kernels(self) -> None:
-        """Keep what was compiled for this card, so that the next start is faster."""
-        self._chain.save_kernels()
 
 
 def _check_caches(engine: Engine, layers: int, kv_heads: int, head_dim: int) -> None:

@@ -120,6 +120,10 @@ class KernelCache:
 
     compiled: list[str] = field(default_factory=list)
 
+    def compile(self, kernel: str) -> None:
+        if kernel not in self.compiled:
+            self.compiled.append(kernel)
+
     def deserialize(self, content: bytes) -> bool:
         if not content.startswith(b"sm89 "):
             return False
@@ -268,8 +272,8 @@ class Context:
         key = tuple(shapes.items())
         if cuda.capturing is not None and key not in self.ran:
             raise Fault("captured before it ran once: kernels would be loaded while capturing")
-        if key not in self.ran and self.config and self.config.kernels:
-            self.config.kernels.compiled.append(f"{len(self.ran)}:{len(key)}")
+        if self.config and self.config.kernels:
+            self.config.kernels.compile(str(key).replace(" ", ""))
         self.ran.add(key)
 
         def run() -> None:

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("onnx", reason="writing ONNX files needs the extra export")
 from minicpmo_ros.errors import EngineError
 from minicpmo_ros.runtime.trt.card import Card
+from minicpmo_ros.runtime.trt.chain import SAVE_AFTER
 from minicpmo_ros.runtime.trt.engine import Engine
 from minicpmo_ros.runtime.trt.library import Library, library
 from minicpmo_ros.runtime.trt.profiles import decoder_profiles, head_profiles
@@ -84,26 +85,25 @@ def test_kernels_compiled_for_this_card_are_kept(single: list[Path], tmp_path: P
     kept = tmp_path / "head.kernels"
     feed = {"hidden": np.ones((1, CONFIG.hidden), np.float32)}
 
-    def stage() -> TrtStage:
+    def run(times: int) -> None:
         here = place()
-        return TrtStage(here.library, here.card, file)
+        stage = TrtStage(here.library, here.card, file)
+        for _ in range(times):
+            stage.run(feed)
 
-    first = stage()
-    first.run(feed)
+    run(SAVE_AFTER[0] - 1)
     assert not kept.exists()
-    first.save_kernels()
+    run(SAVE_AFTER[0])
     content = kept.read_bytes()
     assert content.startswith(b"sm89 ")
-    # Nothing new, nothing written.
-    kept.unlink()
-    first.save_kernels()
-    assert not kept.exists()
     # Of another card: nothing is taken, and what is compiled takes its place.
     kept.write_bytes(b"sm120 0:1 ")
-    second = stage()
-    second.run(feed)
-    second.save_kernels()
+    run(SAVE_AFTER[0])
     assert kept.read_bytes() == content
+    # With nothing new, nothing is written.
+    modified = kept.stat().st_mtime_ns
+    run(SAVE_AFTER[0])
+    assert kept.stat().st_mtime_ns == modified
 
 
 def test_kernels_that_cannot_be_written_are_no_error(
@@ -112,9 +112,9 @@ def test_kernels_that_cannot_be_written_are_no_error(
     here = place()
     file = write_engine(tmp_path / "head.engine", single[-1], head_profiles())
     stage = TrtStage(here.library, here.card, file)
-    stage.run({"hidden": np.ones((1, CONFIG.hidden), np.float32)})
     (tmp_path / "head.kernels").mkdir()
-    stage.save_kernels()
+    for _ in range(SAVE_AFTER[0]):
+        stage.run({"hidden": np.ones((1, CONFIG.hidden), np.float32)})
     assert not (tmp_path / "head.kernels.part").exists()
     assert "kernels are compiled again" in caplog.text
 
