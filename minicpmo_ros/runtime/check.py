@@ -79,13 +79,14 @@ class TorchStage(nn.Module):
     ) -> None:
         super().__init__()
         plan = plans.plan(piece, config)
-        named = plans.weights(piece, config, read)
+        named = plan.weights(plans.weights(piece, config, read))
+        known = plan.importance(importance or unknown)
 
         def weights(name: str) -> torch.Tensor:
             found = named(name)
             bits = plan.bits(name)
             if importance is not None and bits and can_quantise(found.shape):
-                found = quantise(found, importance(name), bits).weights()
+                found = quantise(found, known(name), bits).weights()
             return torch.from_numpy(found)
 
         with torch.device("meta"):

@@ -18,7 +18,7 @@ from minicpmo_ros.runtime.int4 import BLOCK
 from minicpmo_ros.runtime.recipe import Recipe
 from minicpmo_ros.runtime.recipe_rules import TENSORRT
 
-VERSION = "1"
+VERSION = "2"
 """Of the graphs and tables: what changes their contents counts it up."""
 GRAPH_RUNTIME = "onnx"
 GRAPH_FILE = "stage.onnx"

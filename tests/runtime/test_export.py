@@ -149,7 +149,8 @@ def test_four_bits_are_those_of_the_quantiser_and_stay_packed(
     session(small_files / "step.onnx", save=tmp_path / "fused.onnx")
     fused = onnx.load(tmp_path / "fused.onnx", load_external_data=False)
     kinds = [node.op_type for node in fused.graph.node]
-    assert kinds.count("MatMulNBits") == 7 * CONFIG.layers
+    # Of each layer: queries, keys and values in one; what they come to; gate and up in one; down.
+    assert kinds.count("MatMulNBits") == 4 * CONFIG.layers
     assert "DequantizeLinear" not in kinds
 
 
@@ -190,7 +191,8 @@ def test_an_export_that_is_cut_off_leaves_no_file_that_could_be_loaded(tmp_path:
 
 
 def test_weights_are_read_one_after_the_other(tmp_path: Path) -> None:
-    """Never two of them: the tracer had none, and each is let go of before the next."""
+    """No more than those that are joined into one matrix: the tracer had none, and each is let go
+    of before the next."""
     import weakref
 
     llm = random_llm()
@@ -198,7 +200,7 @@ def test_weights_are_read_one_after_the_other(tmp_path: Path) -> None:
     alive: list[weakref.ref[np.ndarray]] = []
 
     def read(name: str) -> np.ndarray:
-        assert sum(one() is not None for one in alive) <= 1
+        assert sum(one() is not None for one in alive) <= 3
         fresh = weights[f"model.{name}"].copy()
         alive.append(weakref.ref(fresh))
         return fresh

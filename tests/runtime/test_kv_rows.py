@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from minicpmo_ros.errors import KvFullError
 from minicpmo_ros.model.kv import KvCache
-from minicpmo_ros.runtime.kv import SMALLEST, KvRows
+from minicpmo_ros.runtime.kv import SMALLEST, STEP, KvRows
 
 LAYERS, HEADS, DIM, THETA = 2, 3, 16, 1e6
 CAPACITY = 4 * SMALLEST
@@ -86,7 +86,11 @@ def test_buffers_grow_with_what_is_in_them() -> None:
     write(ours, theirs, 10, 0)
     assert ours.buffers[0].shape[1] == SMALLEST
     write(ours, theirs, SMALLEST, 1)
-    assert ours.buffers[0].shape[1] == 2 * SMALLEST
+    assert ours.buffers[0].shape[1] == SMALLEST + STEP
+    write(ours, theirs, 2 * SMALLEST - 10, 2)
+    assert ours.buffers[0].shape[1] == 3 * SMALLEST
+    write(ours, theirs, 1, 3)
+    assert ours.buffers[0].shape[1] == 4 * SMALLEST  # by a quarter, at least
     assert_equal(ours, theirs)
     assert ours.nbytes == theirs.nbytes
 

@@ -18,27 +18,100 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from minicpmo_ros.model.audio import Audio, AudioLayer
-from minicpmo_ros.model.config import ResamplerConfig, VisionConfig
-from minicpmo_ros.model.decoder import Attention, Decoder, Layer
+from minicpmo_ros.model.config import LlmConfig, ResamplerConfig, SpeechConfig, VisionConfig
 from minicpmo_ros.model.resampler import Resampler
 from minicpmo_ros.model.rope import angles, rotate
 from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND
 from minicpmo_ros.model.vision import Vision, VisionAttention, VisionLayer
 
 
+class JointAttention(nn.Module):
+    """As `model.decoder.Attention`, its first three matrices in one, over a cache of the caller."""
+
+    def __init__(self, config: LlmConfig | SpeechConfig, norm_heads: bool) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
+        queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        self.qkv_proj = nn.Linear(config.hidden, queries + 2 * keys, bias=False)
+        self.o_proj = nn.Linear(queries, config.hidden, bias=False)
+        if norm_heads:
+            self.q_norm: nn.Module = nn.RMSNorm(config.head_dim, config.norm_eps)
+            self.k_norm: nn.Module = nn.RMSNorm(config.head_dim, config.norm_eps)
+        else:
+            self.q_norm = self.k_norm = nn.Identity()
+
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        hide_past: Tensor,
+        hide_own: Tensor,
+        k: Tensor,
+        v: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x [T, hidden] to itself and to a cache: what comes out, and the keys and values of x,
+        [kv_heads, T, head_dim]. Query heads that share a key head stand one after the other as more
+        rows of queries."""
+        tokens = x.shape[0]
+        # Slices: split and chunk become sequences in a graph.
+        whole = self.qkv_proj(x).view(tokens, -1, self.head_dim)
+        q = rms_norm(self.q_norm, whole[:, : self.heads])
+        own_k = rms_norm(self.k_norm, whole[:, self.heads : self.heads + self.kv_heads])
+        own_v = whole[:, self.heads + self.kv_heads :].transpose(0, 1)
+        q = rotate(q.transpose(0, 1), cos, sin).reshape(self.kv_heads, -1, self.head_dim)
+        own_k = rotate(own_k.transpose(0, 1), cos, sin)
+        out = _two_parts(q, own_k, own_v, hide_past, hide_own, k, v)
+        return self.o_proj(_joined(out.view(-1, tokens, self.head_dim))), own_k, own_v
+
+
+class JointMlp(nn.Module):
+    """As `model.decoder.Mlp`, its first two matrices in one."""
+
+    def __init__(self, config: LlmConfig | SpeechConfig) -> None:
+        super().__init__()
+        self.ffn = config.ffn
+        self.gate_up_proj = nn.Linear(config.hidden, 2 * config.ffn, bias=False)
+        self.down_proj = nn.Linear(config.ffn, config.hidden, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = self.gate_up_proj(x)
+        return self.down_proj(F.silu(whole[:, : self.ffn]) * whole[:, self.ffn :])
+
+
+class JointLayer(nn.Module):
+    def __init__(self, config: LlmConfig | SpeechConfig, norm_heads: bool) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(config.hidden, config.norm_eps)
+        self.self_attn = JointAttention(config, norm_heads)
+        self.post_attention_layernorm = nn.RMSNorm(config.hidden, config.norm_eps)
+        self.mlp = JointMlp(config)
+
+
+# Matrices that are made of several of `model.decoder`, one below the other: fewer and larger
+# products, and weights that are read in one go.
+JOINED = {
+    "self_attn.qkv_proj.weight": tuple(f"self_attn.{name}_proj.weight" for name in "qkv"),
+    "mlp.gate_up_proj.weight": ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
+}
+
+
 class DecoderStep(nn.Module):
     """Some tokens through layers of a decoder, behind what their caches hold.
 
     Args:
-        decoder: its layers are all run.
         norm: end with the decoder's final norm.
     """
 
-    def __init__(self, decoder: Decoder, norm: bool = True) -> None:
+    def __init__(
+        self, config: LlmConfig | SpeechConfig, norm_heads: bool, norm: bool = True
+    ) -> None:
         super().__init__()
-        self.config = decoder.config
-        self.layers = decoder.layers
-        self.norm: nn.Module = decoder.norm if norm else nn.Identity()
+        self.config = config
+        self.layers = nn.ModuleList(JointLayer(config, norm_heads) for _ in range(config.layers))
+        self.norm: nn.Module = nn.Identity()
+        if norm:
+            self.norm = nn.RMSNorm(config.hidden, config.norm_eps)
 
     def forward(
         self, embeds: Tensor, past: Tensor, caches: list[Tensor]
@@ -64,12 +137,10 @@ class DecoderStep(nn.Module):
         x = embeds
         rows: list[Tensor] = []
         for index, layer in enumerate(self.layers):
-            assert isinstance(layer, Layer)
+            assert isinstance(layer, JointLayer)
             k, v = caches[2 * index], caches[2 * index + 1]
             normed = rms_norm(layer.input_layernorm, x)
-            attended, own_k, own_v = _decoder_attention(
-                layer.self_attn, normed, cos, sin, hide_past, hide_own, k, v
-            )
+            attended, own_k, own_v = layer.self_attn(normed, cos, sin, hide_past, hide_own, k, v)
             x = x + attended
             x = x + layer.mlp(rms_norm(layer.post_attention_layernorm, x))
             rows += [own_k, own_v]
@@ -234,30 +305,6 @@ def _two_parts(
     weights = torch.cat((to_past, to_own), dim=-1).to(torch.float32).softmax(-1).to(q.dtype)
     rows = k.shape[1]
     return weights[..., :rows] @ v + weights[..., rows:] @ own_v
-
-
-def _decoder_attention(
-    stage: Attention,
-    x: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    hide_past: Tensor,
-    hide_own: Tensor,
-    k: Tensor,
-    v: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """x [T, hidden] to itself and to a cache: what comes out, and the keys and values of x,
-    [kv_heads, T, head_dim]. Query heads that share a key head stand one after the other as more
-    rows of queries."""
-    tokens, dim = x.shape[0], stage.head_dim
-    q = rms_norm(stage.q_norm, stage.q_proj(x).view(tokens, -1, dim))
-    q = rotate(q.transpose(0, 1), cos, sin)
-    own_k = rms_norm(stage.k_norm, stage.k_proj(x).view(tokens, -1, dim))
-    own_k = rotate(own_k.transpose(0, 1), cos, sin)
-    own_v = stage.v_proj(x).view(tokens, -1, dim).transpose(0, 1)
-    q = q.reshape(stage.kv_heads, -1, dim)
-    out = _two_parts(q, own_k, own_v, hide_past, hide_own, k, v)
-    return stage.o_proj(_joined(out.view(-1, tokens, dim))), own_k, own_v
 
 
 def _vision_attention(stage: VisionAttention, x: Tensor) -> Tensor:

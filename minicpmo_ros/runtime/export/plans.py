@@ -12,9 +12,8 @@ from torch import nn
 
 from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.config import AudioConfig, LlmConfig, ModelConfig, SpeechConfig
-from minicpmo_ros.model.decoder import Decoder
 from minicpmo_ros.model.mel import WINDOW_FRAMES
-from minicpmo_ros.runtime.export.graphs import AudioStep, DecoderStep, Head, Look
+from minicpmo_ros.runtime.export.graphs import JOINED, AudioStep, DecoderStep, Head, Look
 from minicpmo_ros.runtime.export.writer import Plan, Read
 from minicpmo_ros.runtime.int4 import BLOCK
 from minicpmo_ros.runtime.pieces import Piece
@@ -112,13 +111,14 @@ def decoder_plan(
         return torch.zeros(5, config.hidden), torch.tensor([2]), _caches(config, config.kv_heads)
 
     return Plan(
-        make=lambda: DecoderStep(Decoder(config, norm_heads), norm),
+        make=lambda: DecoderStep(config, norm_heads, norm),
         example=example,
         dynamic=({0: tokens}, None, [{1: rows}] * len(caches)),
         inputs=["embeds", "past", *caches],
         outputs=["hidden", *(name.replace("cache", "rows") for name in caches)],
         bits=_matrices(precision, "_proj"),
         dtype=dtype,
+        joined=JOINED,
         same=("decoder", config, norm_heads, norm),
     )
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,8 +40,9 @@ class Plan:
     make: constructs it. example: inputs, of which shapes and kinds count; floating ones get the
     dtype. dynamic: as torch.onnx.export has it. inputs, outputs: names. bits: how many the weight
     of a linear layer with this name is to have, 4 or 8; 0: as all others. dtype: of all other
-    weights and of what flows: float32 or float16. same: plans of which this is equal have the same
-    graph, which is then traced once; None: no other has it.
+    weights and of what flows: float32 or float16. joined: by the end of a weight's name, the ends
+    of those that it is made of, one below the other. same: plans of which this is equal have the
+    same graph, which is then traced once; None: no other has it.
     """
 
     make: Callable[[], nn.Module]
@@ -51,7 +52,32 @@ class Plan:
     outputs: Sequence[str]
     bits: Callable[[str], int] = lambda name: 0
     dtype: str = "float32"
+    joined: Mapping[str, Sequence[str]] = field(default_factory=dict)
     same: Hashable = None
+
+    def weights(self, read: Read) -> Read:
+        """Reads weights as they are in the graph, of what reads those that they are made of."""
+
+        def found(name: str) -> np.ndarray:
+            parts = self._parts(name)
+            return read(name) if parts is None else np.concatenate([read(one) for one in parts])
+
+        return found
+
+    def importance(self, of: Importance) -> Importance:
+        """The same for what is known of inputs: all that is joined has the same."""
+
+        def found(name: str) -> np.ndarray | None:
+            parts = self._parts(name)
+            return of(name if parts is None else parts[0])
+
+        return found
+
+    def _parts(self, name: str) -> list[str] | None:
+        for whole, parts in self.joined.items():
+            if name.endswith(whole):
+                return [name.removesuffix(whole) + part for part in parts]
+        return None
 
 
 def export(
@@ -70,10 +96,11 @@ def export(
     data = file.with_suffix(".bin")
     part, data_part = (path.with_suffix(path.suffix + ".part") for path in (file, data))
     with data_part.open("wb") as out:
-        writer = _Writer(out, data.name, plan, importance)
+        writer = _Writer(out, data.name, plan, plan.importance(importance))
+        whole = plan.weights(read)
         for name, value in list(model.graph.initializers.items()):
             if _is_weight(value):
-                weights = read(name)
+                weights = whole(name)
                 writer.place(model, value, weights)
                 progress(weights.size)
     ir.save(model, part)
