@@ -53,8 +53,9 @@ def session(file: Path, threads: int = 0, save: Path | None = None) -> Any:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise EngineError(
-            f"onnxruntime {runtime.__version__} cannot load {file}: {reason}; `minicpmo engines"
-            " check` finds files that are broken, `minicpmo engines build` makes them anew"
+            f"onnxruntime {runtime.__version__} cannot load {file}: {reason}; if `minicpmo engines"
+            " list --verify` says that it is damaged, remove it with `minicpmo engines clean"
+            f" {file.parent.name}` and build it again"
         ) from None
     _give_back()
     return loaded
@@ -121,9 +122,14 @@ class OrtCachedStage:
 
 
 class OrtLoader:
-    """Stages of files that have their place in the cache."""
+    """Stages of files that have their place in the cache.
+
+    Raises:
+        EngineError: onnxruntime is missing or too old.
+    """
 
     def __init__(self, threads: int = 0) -> None:
+        _library()
         self._threads = threads
 
     def stage(self, file: Path) -> OrtStage:
