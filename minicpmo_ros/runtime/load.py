@@ -8,8 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from minicpmo_ros.errors import CheckpointError, EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.fingerprint import fingerprint, sha256
@@ -30,7 +28,7 @@ from minicpmo_ros.runtime.recipe import Recipe
 from minicpmo_ros.runtime.recipe_rules import TENSORRT
 from minicpmo_ros.runtime.staged import Reader, StagedNetwork, Voicing
 from minicpmo_ros.runtime.stages import CachedStage, Stage
-from minicpmo_ros.runtime.tables import Table
+from minicpmo_ros.runtime.tables import Table, read_arrays
 
 if TYPE_CHECKING:
     from minicpmo_ros.runtime.export.calibration import Calibration
@@ -202,7 +200,7 @@ def assemble(
         Table(tables, "codes"),
         min(recipe.llm.prefill, config.speech.max_positions),
     )
-    voicing = Voicing(Table(tables, "text"), dict(np.load(tables / "projector.npz")))
+    voicing = Voicing(Table(tables, "text"), read_arrays(tables / "projector.npz"))
     return StagedNetwork(config, vision, audio, llm, speech, voicing, _about(recipe, files))
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minicpmo_ros.errors import EngineError
 from minicpmo_ros.runtime.int4 import BLOCK, quantise
 
 Rows = NDArray[np.float32]
@@ -23,12 +26,15 @@ class Table:
 
     Args:
         folder, name: what `write_table` was given.
+
+    Raises:
+        EngineError: a file is missing or damaged; the message names it.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._values = np.load(folder / f"{name}.npy", mmap_mode="r")
+        self._values = _mapped(folder / f"{name}.npy")
         scales = folder / f"{name}.scales.npy"
-        self._scales = np.load(scales, mmap_mode="r") if scales.exists() else None
+        self._scales = _mapped(scales) if scales.exists() else None
 
     def __len__(self) -> int:
         return len(self._values)
@@ -41,10 +47,17 @@ class Table:
             return values.astype(np.float32)
         if values.dtype == np.uint8:  # two codes a byte, the first in the low bits
             pairs = np.stack((values & 0xF, values >> 4), axis=-1).astype(np.int8)
-            values = ((pairs ^ 8) - 8).reshape(len(index), -1)
-        blocks = values.reshape(len(index), -1, BLOCK).astype(np.float32)
-        found: Rows = (blocks * self._scales[index][..., None]).reshape(len(index), -1)
+            values = (pairs ^ 8) - 8
+        scales = self._scales[index]
+        blocks = values.reshape(*scales.shape, BLOCK).astype(np.float32)
+        found: Rows = (blocks * scales[..., None]).reshape(len(index), scales.shape[1] * BLOCK)
         return found
+
+
+def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of a .npz file; raises EngineError if it is missing or damaged."""
+    with _damage_told(file), np.load(file, allow_pickle=False) as stored:
+        return dict(stored)
 
 
 def write_table(folder: Path, name: str, table: Rows, precision: str) -> None:
@@ -67,6 +80,22 @@ def write_table(folder: Path, name: str, table: Rows, precision: str) -> None:
         if bits == 4:
             whole = ((whole[:, 0::2] & 0xF) | (whole[:, 1::2] << 4)).astype(np.uint8)
         codes[rows], scales[rows] = whole, found.scales
+
+
+def _mapped(file: Path) -> Any:
+    with _damage_told(file):
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+
+
+@contextmanager
+def _damage_told(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise EngineError(
+            f"{file} cannot be read ({error}); remove it with `minicpmo engines clean"
+            f" {file.parent.name}` and build it again"
+        ) from None
 
 
 def _opened(file: Path, shape: tuple[int, ...], kind: Any) -> np.memmap:
