@@ -62,7 +62,8 @@ def run(
     for job in jobs:
 
         def advance(share: float, job: Job = job, done: float = done) -> None:
-            progress(job.key.stage, min((done + share * job.weight) / total, 1.0))
+            # What makes files counts weights as it writes them, which may be more than it read.
+            progress(job.key.stage, (done + min(share, 1.0) * job.weight) / total)
 
         def make(folder: Path, job: Job = job, advance: Callable[[float], None] = advance) -> None:
             advance(0.0)
@@ -71,6 +72,7 @@ def run(
         folders.append(cache.ensure(job.key, make, say, nbytes=job.nbytes, source=source))
         if job.key.name in missing:
             done += job.weight
+            progress(job.key.stage, done / total)
     return folders
 
 
@@ -85,7 +87,7 @@ def graph_job(
     piece is scaled."""
     return Job(
         piece.key(fingerprint),
-        lambda folder, advance: make_piece(directory, config, piece, folder, advance, calibration),
+        lambda folder, advance: make_piece(directory, piece, folder, advance, calibration),
         piece.nbytes(config),
         float(piece.parameters(config)),
     )
@@ -93,7 +95,6 @@ def graph_job(
 
 def make_piece(
     directory: Path,
-    config: ModelConfig,
     piece: Piece,
     folder: Path,
     advance: Callable[[float], None] = lambda share: None,
@@ -107,6 +108,7 @@ def make_piece(
     """
     try:
         import onnx_ir  # noqa: F401
+        import onnxscript  # noqa: F401
 
         from minicpmo_ros.model.checkpoint import Checkpoint
         from minicpmo_ros.runtime.export.calibration import Calibration
@@ -117,6 +119,7 @@ def make_piece(
             " MINICPMO_ENGINES to a copy of its folder"
         ) from None
     checkpoint = Checkpoint(directory)
+    config = checkpoint.config  # with as many layers as there are weights of
     scales = None
     if piece.calibration:
         assert calibration is not None
