@@ -6,7 +6,8 @@ where it stopped. Needs torch and the extra 'export'; running what was built nee
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,18 +107,12 @@ def make_piece(
         EngineError: torch or the extra 'export' is missing.
         CheckpointError: see `model.checkpoint.Checkpoint`.
     """
-    try:
+    with extras("building"):
         import onnx_ir  # noqa: F401
         import onnxscript  # noqa: F401
 
         from minicpmo_ros.model.checkpoint import Checkpoint
         from minicpmo_ros.runtime.export.calibration import Calibration
-    except ImportError as error:
-        raise EngineError(
-            f"building needs the extras 'model' and 'export' ({error}):"
-            " pip install 'minicpmo_ros[model,export]', or build on another machine and set"
-            " MINICPMO_ENGINES to a copy of its folder"
-        ) from None
     checkpoint = Checkpoint(directory)
     config = checkpoint.config  # with as many layers as there are weights of
     scales = None
@@ -126,6 +121,19 @@ def make_piece(
         scales = Calibration.load(calibration)
         scales.check_fits(config.llm)
     write_piece(lambda name: checkpoint.read(name).numpy(), config, piece, folder, advance, scales)
+
+
+@contextmanager
+def extras(what: str) -> Iterator[None]:
+    """Around imports: raises EngineError where one is missing, and says what needs it."""
+    try:
+        yield
+    except ImportError as error:
+        raise EngineError(
+            f"{what} needs the extras 'model' and 'export' ({error}):"
+            " pip install 'minicpmo_ros[model,export]', or build on another machine and set"
+            " MINICPMO_ENGINES to a copy of its folder"
+        ) from None
 
 
 def write_piece(

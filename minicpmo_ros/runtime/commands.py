@@ -14,7 +14,7 @@ from minicpmo_ros.errors import CheckpointError, EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.fingerprint import fingerprint
 from minicpmo_ros.runtime import load, planning, recipe
-from minicpmo_ros.runtime.build import Progress
+from minicpmo_ros.runtime.build import Progress, extras
 from minicpmo_ros.runtime.cache import EngineCache
 from minicpmo_ros.runtime.disk import bytes_text, free_bytes
 from minicpmo_ros.runtime.host_memory import available_bytes, total_bytes
@@ -34,7 +34,7 @@ def plan(directory: Path, name: str) -> None:
         CheckpointError, ConfigError, EngineError: the checkpoint or the recipe are of no use.
     """
     cache = EngineCache()
-    wanted = recipe.load(name)
+    wanted = _recipe(name)
     config = _config(directory)
     with progress_bar() as progress:
         mark = _fingerprint(directory, cache, progress)
@@ -79,9 +79,7 @@ def build(directory: Path, name: str, sequences: Sequences | None = None) -> Non
         sequences: to calibrate on, where the recipe wants it and it was not done yet.
     """
     cache = EngineCache()
-    wanted = recipe.load(name)
-    if wanted.runtimes == {"torch"}:
-        raise EngineError(f"the recipe '{wanted.name}' runs on torch, for which nothing is built")
+    wanted = _recipe(name)
     console = _console()
     with progress_bar() as progress:
         if wanted.scaling == "awq" and sequences is not None:
@@ -96,9 +94,10 @@ def calibrated(
     directory: Path, cache: EngineCache, sequences: Sequences, progress: Progress
 ) -> Calibration:
     """What the language model's layers are scaled by: read, or found and kept."""
-    from minicpmo_ros.model.checkpoint import Checkpoint
-    from minicpmo_ros.runtime.export.calibrate import calibrate
-    from minicpmo_ros.runtime.export.calibration import Calibration
+    with extras("calibrating"):
+        from minicpmo_ros.model.checkpoint import Checkpoint
+        from minicpmo_ros.runtime.export.calibrate import calibrate
+        from minicpmo_ros.runtime.export.calibration import Calibration
 
     mark = _fingerprint(directory, cache, progress)
     file = load.calibration_file(cache, mark)
@@ -128,13 +127,15 @@ def check(directory: Path, name: str, sequences: Sequences | None = None) -> boo
         Whether all are what their precision explains.
 
     Raises:
-        EngineError: something is not built, cannot be loaded, or is damaged.
+        EngineError: something cannot be built or loaded here, or is damaged.
     """
-    from minicpmo_ros.model.checkpoint import Checkpoint
-    from minicpmo_ros.runtime import check as checking
+    wanted = _recipe(name)
+    load.check_runtimes(wanted)
+    with extras("checking"):
+        from minicpmo_ros.model.checkpoint import Checkpoint
+        from minicpmo_ros.runtime import check as checking
 
     cache = EngineCache()
-    wanted = recipe.load(name)
     console = _console()
     table = Table("part", "runs on", "precision", "runtime", "with rounding", "keys", "largest")
     for column in table.columns[3:]:
@@ -215,6 +216,14 @@ def _console() -> Console:
     console = Console(soft_wrap=True, highlight=False)
     console.width = max(console.width, 120)
     return console
+
+
+def _recipe(name: str) -> recipe.Recipe:
+    """One of which something is built; raises ConfigError or EngineError."""
+    wanted = recipe.load(name)
+    if wanted.runtimes == {"torch"}:
+        raise EngineError(f"the recipe '{wanted.name}' runs on torch, for which nothing is built")
+    return wanted
 
 
 def _config(directory: Path) -> ModelConfig:

@@ -72,9 +72,7 @@ def load_network(
             threads=threads,
             progress=progress,
         )
-    # What takes minutes comes last: a missing card or library is found before.
-    for name in sorted(recipe.runtimes):
-        runtime(name)
+    check_runtimes(recipe)
     cache = cache or EngineCache()
     files = ensure(directory, recipe, cache, progress, say)
     return assemble(ModelConfig.load(directory), recipe, files, threads, progress)
@@ -264,6 +262,13 @@ class Loader:
         if name not in self._runtimes:
             self._runtimes[name] = runtime(name, self._threads)
         return self._runtimes[name]
+
+
+def check_runtimes(recipe: Recipe) -> None:
+    """Raise EngineError where a library or a card is missing: before building, for that takes
+    minutes."""
+    for name in sorted(recipe.runtimes):
+        runtime(name)
 
 
 def runtime(name: str, threads: int = 0) -> Any:
