@@ -195,7 +195,7 @@ def bench_model(
 @bench_app.command("engines")
 def bench_engines(
     size: Annotated[str, typer.Option(help="tiny, quarter or full.")] = "full",
-    units: Annotated[int, typer.Option(min=8, help="Units of the whole network.")] = 8,
+    units: Annotated[int, typer.Option(min=8, help="Units of the whole network.")] = 16,
     tokens: Annotated[int, typer.Option(min=512, help="Of context that they end with.")] = 4096,
     hours: Annotated[float, typer.Option(min=0.01, help="Of the long session.")] = 2.0,
     threads: Annotated[int, typer.Option(min=0, help="On a CPU; 0: one a core.")] = 0,

@@ -15,7 +15,7 @@ import torch
 from rich.progress import Progress
 from rich.table import Table
 
-from minicpmo_ros.bench import llamacpp
+from minicpmo_ros.bench import card, llamacpp
 from minicpmo_ros.bench.encoders import encoder_ms
 from minicpmo_ros.bench.figures import Figure, show
 from minicpmo_ros.bench.growth import HOUR, STEPS, growth_ms, last_over_first, session_ms
@@ -49,7 +49,7 @@ Found = dict[str, float]
 
 def bench(
     size: str = "full",
-    units: int = 8,
+    units: int = 16,
     tokens: int = 4096,
     hours: float = 2.0,
     threads: int = 0,
@@ -59,7 +59,8 @@ def bench(
 
     Args:
         size: of the layers, the encoders and the whole network, of SIZES.
-        units: that the whole network lives through, 8 or more: it speaks in the last three.
+        units: that the whole network lives through: of eight it listens in five and speaks in three,
+            and from the ninth on, their pictures are looked at before they close.
         tokens: of context that are in use then.
         hours: of the long session; 0 leaves it out.
 
@@ -98,6 +99,12 @@ def bench(
         times = _lived(
             session, threads, lambda one, words: session_ms(one, words, seconds, advance)
         )
+        cards: list[Figure] = []
+        if torch.cuda.is_available():
+            for precision in ("bf16", "int4"):
+                bar.update(task, description=f"{size}: {precision} on the card")
+                found = card.measure(config, torch.device("cuda"), precision)
+                cards += card.figures(found, precision)
         bar.console.print(_layers_table(layers))
         bar.console.print(_encoders_table(encoders))
         bar.console.print(_growth_table(growth, grown))
@@ -106,6 +113,7 @@ def bench(
     if times:
         ratio = last_over_first(times)
         figures.append(Figure.at_most("engines.session_2h_unit_time_ratio", ratio, STEADY))
+    figures += cards
     import onnxruntime
 
     conditions = {

@@ -23,8 +23,10 @@ BLOCK = 2**20
 DEVIATION = 0.02
 
 
-def random_stage(make: Callable[[], Stage], dtype: torch.dtype, device: torch.device) -> Stage:
-    """A stage with random weights of this dtype; gains are one."""
+def random_stage(
+    make: Callable[[], Stage], dtype: torch.dtype, device: torch.device, packed: bool = True
+) -> Stage:
+    """A stage with random weights of this dtype; gains are one. packed: on a CPU; see `pack`."""
     with torch.device("meta"):
         stage = make()
     block = torch.randn(BLOCK, generator=torch.Generator().manual_seed(0)) * DEVIATION
@@ -32,7 +34,7 @@ def random_stage(make: Callable[[], Stage], dtype: torch.dtype, device: torch.de
     state = {name: _filled(one.shape, block) for name, one in stage.named_parameters()}
     stage.load_state_dict(state, assign=True)
     stage.requires_grad_(False).eval()
-    if device.type == "cpu":
+    if packed and device.type == "cpu":
         pack(stage)
     return stage
 
