@@ -1,4 +1,4 @@
-"""The network in torch on a card: milliseconds, share of what its memory allows, real-time factor."""
+"""The network in torch on a card: times, share of its memory's speed, real-time factor."""
 
 from __future__ import annotations
 

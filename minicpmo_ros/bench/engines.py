@@ -59,8 +59,8 @@ def bench(
 
     Args:
         size: of the layers, the encoders and the whole network, of SIZES.
-        units: that the whole network lives through: of eight it listens in five and speaks in three,
-            and from the ninth on, their pictures are looked at before they close.
+        units: that the whole network lives through: of eight it listens in five and speaks in
+            three, and from the ninth on, their pictures are looked at before they close.
         tokens: of context that are in use then.
         hours: of the long session; 0 leaves it out.
 

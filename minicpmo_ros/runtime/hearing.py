@@ -37,6 +37,13 @@ class Hearing(SoundStream[Any, Array]):
         self._stage = stage
         super().__init__(config, overlap_s)
 
+    def reset(self, *, cache: bool = True) -> None:
+        if cache:  # what was no number must not stay in rows that are not used
+            self.cache.truncate(0)
+            if self._next is not None:
+                self._next.truncate(0)
+        super().reset(cache=cache)
+
     def _empty(self) -> Any:
         return self._stage.cache(capacity_s(self.config) * POSITIONS_PER_SECOND)
 

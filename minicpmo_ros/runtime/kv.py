@@ -42,9 +42,12 @@ class KvBook(ABC):
             )
 
     def truncate(self, length: int) -> None:
-        """Forget the rows from `length` on."""
+        """Forget the rows from `length` on. They become zeros: a stage multiplies what it does not
+        see with nothing, and of NaN that is NaN."""
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot cut {self.length} rows to {length}")
+        if length < self.length:
+            self._wipe(length, self.length)
         self.length = length
 
     def remove(self, spans: Iterable[tuple[int, int]]) -> None:
@@ -75,6 +78,10 @@ class KvBook(ABC):
     @abstractmethod
     def reserve(self, rows: int) -> None:
         """Have buffers for so many rows."""
+
+    @abstractmethod
+    def _wipe(self, start: int, stop: int) -> None:
+        """Write zeros into rows [start, stop)."""
 
     @abstractmethod
     def _move(self, rows: NDArray[np.int64], to: int) -> None:
@@ -132,6 +139,10 @@ class KvRows(KvBook):
         # One after the other: twice the memory of one layer, not of all.
         for index, buffer in enumerate(self.buffers):
             self.buffers[index] = np.pad(buffer, ((0, 0), (0, more), (0, 0)))
+
+    def _wipe(self, start: int, stop: int) -> None:
+        for buffer in self.buffers:
+            buffer[:, start:stop] = 0
 
     def _move(self, rows: NDArray[np.int64], to: int) -> None:
         stop = to + len(rows)

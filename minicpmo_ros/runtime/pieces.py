@@ -14,7 +14,7 @@ from typing import Any
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.layout import is_unused, shapes
 from minicpmo_ros.runtime.cache_entry import EngineKey
-from minicpmo_ros.runtime.int4 import BLOCK
+from minicpmo_ros.runtime.int4 import BLOCK, can_quantise
 from minicpmo_ros.runtime.recipe import Recipe
 from minicpmo_ros.runtime.recipe_rules import TENSORRT
 
@@ -23,7 +23,17 @@ VERSION = "2"
 GRAPH_RUNTIME = "onnx"
 GRAPH_FILE = "stage.onnx"
 ENGINE_FILE = "stage.engine"
-BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0 + 2 / BLOCK, "int4": 0.5 + 2 / BLOCK}
+BITS = {"fp32": 0, "fp16": 0, "int8": 8, "int4": 4}
+"""Of matrices; 0: they are as all else."""
+# Of two axes, and looked up or multiplied as they are all the same.
+_NO_MATRICES = (
+    "embeddings.position_embedding.weight",
+    "embed_positions.weight",
+    "resampler.query",
+    "resampler.proj",
+)
+# The gain of a weight norm, which is in the weights once they are read.
+_GAIN = "parametrizations.weight.original0"
 
 
 @dataclass(frozen=True)
@@ -69,22 +79,20 @@ class Piece:
         return sum(math.prod(known[key]) for key in self.names(config))
 
     def nbytes(self, config: ModelConfig) -> int:
-        """About what its files take: all weights of two axes in its precision."""
+        """What the weights in its files take; graphs beside them have some 100 kB."""
         known = shapes(config)
-        plain = BYTES["fp16" if self.dtype == "float16" else "fp32"]
-        total = 0.0
-        for key in self.names(config):
-            shape = known[key]
-            width = BYTES[self.precision] if _in_precision(key, shape, self) else plain
-            total += math.prod(shape) * width
-        return int(total)
+        weights = {key: known[key] for key in self.names(config) if not key.endswith(_GAIN)}
+        if self.is_table:
+            return sum(_table_bytes(key, shape, self) for key, shape in weights.items())
+        return sum(_graph_bytes(key, shape, self) for key, shape in weights.items())
 
     def memory(self, config: ModelConfig) -> int:
         """About the most that building it takes: its largest weight, in single precision, as codes
         and as codes in another order, beside the process with its libraries."""
         known = shapes(config)
         largest = max((math.prod(known[key]) for key in self.names(config)), default=0)
-        return PROCESS_BYTES + 7 * largest
+        # Of a decoder's layer, two of the largest are one in the graph.
+        return PROCESS_BYTES + 7 * largest * (2 if self.layers[1] else 1)
 
     def _has(self, key: str, config: ModelConfig) -> bool:
         if self.name in _NAMES:
@@ -144,10 +152,31 @@ def _dtype(runtime: str) -> str:
     return "float16" if runtime in TENSORRT else "float32"
 
 
-def _in_precision(key: str, shape: tuple[int, ...], piece: Piece) -> bool:
-    """Whether a weight has the piece's precision; the vision encoder's inner layer is made wider
-    until blocks divide it."""
-    if piece.is_table:
-        return len(shape) == 2
-    divides = len(shape) == 2 and (shape[1] % BLOCK == 0 or key.endswith("mlp.fc2.weight"))
-    return piece.precision in ("int4", "int8") and divides
+def whole_blocks(inputs: int) -> int:
+    """The next number that blocks divide."""
+    return -(-inputs // BLOCK) * BLOCK
+
+
+def _graph_bytes(key: str, shape: tuple[int, ...], piece: Piece) -> int:
+    """Of a weight in a graph; the vision encoder's inner layer grows until blocks divide it."""
+    plain = 2 if piece.dtype == "float16" else 4
+    bits = BITS[piece.precision]
+    if bits and key.endswith(("mlp.fc1.weight", "mlp.fc1.bias")):
+        shape = (whole_blocks(shape[0]), *shape[1:])
+    if bits and key.endswith("mlp.fc2.weight"):
+        shape = (shape[0], whole_blocks(shape[1]))
+    count = math.prod(shape)
+    if not bits or not can_quantise(shape) or key.endswith(_NO_MATRICES):
+        return count * plain
+    return count * bits // 8 + count // BLOCK * plain
+
+
+def _table_bytes(key: str, shape: tuple[int, ...], piece: Piece) -> int:
+    """Of a weight that numpy reads; see `build.PROJECTOR` and `tables.write_table`."""
+    count = math.prod(shape)
+    bits = BITS[piece.precision]
+    if "projector" in key:
+        return count * 4
+    if bits and can_quantise(shape):
+        return count * bits // 8 + count // BLOCK * 2
+    return count * (4 if piece.precision == "fp32" else 2)

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from minicpmo_ros.errors import EngineError
 from minicpmo_ros.runtime.int4 import BLOCK, quantise
+from minicpmo_ros.runtime.pieces import BITS
 
 Rows = NDArray[np.float32]
-PRECISIONS = ("fp32", "fp16", "int8", "int4")
-BITS = {"int8": 8, "int4": 4}
 # Rows that are written together.
 AT_ONCE = 4096
 
@@ -62,7 +61,7 @@ def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
 
 def write_table(folder: Path, name: str, table: Rows, precision: str) -> None:
     """Write a table for `Table`; a width that blocks do not divide stays in half precision."""
-    bits = BITS.get(precision, 0)
+    bits = BITS[precision]
     if not bits or table.shape[1] % BLOCK:
         kind = np.float32 if precision == "fp32" else np.float16
         out = _opened(folder / f"{name}.npy", table.shape, kind)

@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.built_network import built, engines
 from tests.tiny_network import own_checkpoint, pytest_pycollect_makemodule, tiny_checkpoint
 
 if TYPE_CHECKING:
     from minicpmo_ros.model.tokenizer import Tokenizer
     from minicpmo_ros.runtime.torch_runtime import TorchNetwork
 
-__all__ = ["own_checkpoint", "pytest_pycollect_makemodule", "tiny_checkpoint"]
+__all__ = [
+    "built",
+    "engines",
+    "own_checkpoint",
+    "pytest_pycollect_makemodule",
+    "tiny_checkpoint",
+]
 
 
 @pytest.fixture(scope="package", autouse=True)

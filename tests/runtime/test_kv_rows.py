@@ -107,3 +107,15 @@ def test_what_does_not_fit_or_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot cut"):
         ours.truncate(101)
     assert_equal(ours, theirs)
+
+
+def test_nothing_is_left_of_what_is_cut_off() -> None:
+    """Whoever looks at all rows multiplies these with nothing, which of NaN would be NaN."""
+    ours, theirs = both()
+    write(ours, theirs, 100, 0)
+    nan = np.full((HEADS, 20, DIM), np.nan, np.float32)
+    ours.write([nan] * (2 * LAYERS), 90)
+    ours.truncate(90)
+    theirs.truncate(90)
+    assert_equal(ours, theirs)
+    assert not any(buffer[:, 90:].any() for buffer in ours.buffers)

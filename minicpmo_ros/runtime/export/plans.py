@@ -15,10 +15,7 @@ from minicpmo_ros.model.config import AudioConfig, LlmConfig, ModelConfig, Speec
 from minicpmo_ros.model.mel import WINDOW_FRAMES
 from minicpmo_ros.runtime.export.graphs import JOINED, AudioStep, DecoderStep, Head, Look
 from minicpmo_ros.runtime.export.writer import Plan, Read
-from minicpmo_ros.runtime.int4 import BLOCK
-from minicpmo_ros.runtime.pieces import Piece
-
-BITS = {"fp32": 0, "fp16": 0, "int8": 8, "int4": 4}
+from minicpmo_ros.runtime.pieces import BITS, Piece, whole_blocks
 
 
 def plan(piece: Piece, config: ModelConfig) -> Plan:
@@ -72,7 +69,7 @@ def _ffn(config: ModelConfig, precision: str) -> int:
     """Width of the vision encoder's inner layer. One that blocks do not divide (4304) grows by
     zeros until they do, which changes nothing of what comes out."""
     ffn = config.vision.ffn
-    return -(-ffn // BLOCK) * BLOCK if BITS[precision] else ffn
+    return whole_blocks(ffn) if BITS[precision] else ffn
 
 
 def vision_plan(config: ModelConfig, *, precision: str = "fp32", dtype: str = "float32") -> Plan:

@@ -87,6 +87,13 @@ class DeviceCache(KvBook):
         self.rows = Rows(self._memory.address, *sizes)
         self.programs.clear()
 
+    def _wipe(self, start: int, stop: int) -> None:
+        with self._card.lock:
+            self._card.use()
+            for first in range(start, stop, PIECE):
+                zeros = np.zeros((1, 1, min(PIECE, stop - first), 1), np.float32)
+                self._write(zeros, self.rows, first)
+
     def _move(self, rows: NDArray[np.int64], to: int) -> None:
         """Keys go through the host, which turns them: this is done once in many units."""
         with self._card.lock:

@@ -32,11 +32,13 @@ class Both:
         self.theirs = KvRows(LAYERS, heads, CAPACITY, dim, THETA)
         self.shape = heads, dim
 
-    def write(self, count: int, seed: int, at: int | None = None) -> None:
+    def write(self, count: int, seed: int, at: int | None = None, *, nan: bool = False) -> None:
         heads, dim = self.shape
         at = self.ours.length if at is None else at
         random = np.random.default_rng(seed)
         new = random.standard_normal((2 * LAYERS, heads, count, dim)).astype(np.float32)
+        if nan:
+            new[:] = np.nan
         self.theirs.write(list(new), at)
         # As an engine leaves them, with a row more than there is to be copied.
         sizes = 2 * LAYERS, heads, count + 1, 4 * dim
@@ -110,6 +112,16 @@ def test_any_sequence_of_changes_leaves_the_same_rows(
             both.ours.truncate(keep)
             both.theirs.truncate(keep)
         both.assert_equal()
+
+
+@pytest.mark.parametrize("shape", [(4, 32), (3, 10)])
+def test_nothing_is_left_of_what_is_cut_off(shape: tuple[int, int]) -> None:
+    both = Both(*shape)
+    both.write(100, 0)
+    both.write(PIECE + 50, 1, 90, nan=True)
+    for cache in (both.ours, both.theirs):
+        cache.truncate(90)
+    both.assert_equal()
 
 
 def test_the_rows_of_all_layers_are_one_copy() -> None:
