@@ -125,11 +125,11 @@ def make_brain(settings: OmniSettings, synthesiser: reflex.Synthesiser | None) -
 
 
 def _local(settings: OmniSettings, synthesiser: reflex.Synthesiser | None) -> Brain:
-    try:  # the tokenizer and Pillow are of the extra 'model', too
+    try:  # the tokenizer and Pillow are of these extras, too
         from minicpmo_ros.brains.local import LocalBrain, LocalConfig
     except ImportError as error:
         raise BrainError(
-            f"the local brain needs the extra 'model' ({error}):"
+            f"the local brain needs the extra 'model', or to run what was built 'local' ({error}):"
             " pip install 'minicpmo_ros[model]', or `make extras` in a checkout"
         ) from None
     names = {

@@ -160,8 +160,8 @@ class LocalBrain(Brain):
             from minicpmo_ros.model.tokenizer import Tokenizer
         except ImportError as error:
             raise BrainError(
-                f"the local brain needs the extra 'model' ({error}):"
-                " pip install 'minicpmo_ros[model]', or `make extras` in a checkout"
+                f"the local brain needs the extra 'model', or to run what was built 'local'"
+                f" ({error}): pip install 'minicpmo_ros[model]', or `make extras` in a checkout"
             ) from None
         if not directory.is_dir():
             raise CheckpointError(f"checkpoint {directory}: there is no such directory")
