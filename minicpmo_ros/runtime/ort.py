@@ -1,7 +1,7 @@
 """Stages in onnxruntime on a CPU, from the files that `runtime.export` wrote. No torch.
 
 Inputs are handed to onnxruntime as they lie in memory, so a cache is read where it is, and only the
-rows of what is new are written.
+rows of what is new are written. On a card: `runtime.ort_device_stages`.
 """
 
 from __future__ import annotations
@@ -21,20 +21,28 @@ from minicpmo_ros.runtime.stages import Array
 # It would make a product and the sum behind it one, and quantised weights of such a product are not
 # kept packed: of each layer, those of o_proj and down_proj.
 DISABLED = ("MatMulAddFusion",)
+CPU = "CPUExecutionProvider"
 _shares_memory = False
 
 
-def session(file: Path, threads: int = 0, save: Path | None = None) -> Any:
-    """An onnxruntime session on the CPU.
+def session(
+    file: Path | bytes,
+    threads: int = 0,
+    save: Path | None = None,
+    providers: Sequence[Any] = (CPU,),
+) -> Any:
+    """An onnxruntime session, on the CPU if nothing else is said.
 
     Args:
+        file: or its content.
         threads: 0: one a core. They sleep while they wait: a robot has other work for its cores.
         save: where to write the graph as it is run, to look at.
+        providers: as onnxruntime takes them, the one to be preferred first.
 
     Raises:
         EngineError: onnxruntime is missing or too old, or the file is not whole.
     """
-    runtime = _library()
+    runtime = library()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -48,17 +56,28 @@ def session(file: Path, threads: int = 0, save: Path | None = None) -> Any:
         options.optimized_model_filepath = str(save)
     try:
         loaded = runtime.InferenceSession(
-            file, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(DISABLED)
+            file,
+            options,
+            providers=list(providers),
+            disabled_optimizers=list(DISABLED),
+            enable_fallback=0,  # to the CPU, with a line on standard output
         )
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        said = f"onnxruntime {runtime.__version__} cannot load"
+        if isinstance(file, bytes):
+            raise EngineError(f"{said} a graph: {reason(error)}") from None
         raise EngineError(
-            f"onnxruntime {runtime.__version__} cannot load {file}: {reason}; if `minicpmo engines"
-            " list --verify` says that it is damaged, remove it with `minicpmo engines clean"
-            f" {file.parent.name}` and build it again"
+            f"{said} {file}: {reason(error)}; if `minicpmo engines list --verify` says that it is"
+            f" damaged, remove it with `minicpmo engines clean {file.parent.name}` and build it"
+            " again"
         ) from None
     _give_back()
     return loaded
+
+
+def reason(error: Exception) -> str:
+    """What an error of onnxruntime says, without where in its code."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _give_back() -> None:
@@ -129,7 +148,7 @@ class OrtLoader:
     """
 
     def __init__(self, threads: int = 0) -> None:
-        _library()
+        library()
         self._threads = threads
 
     def stage(self, file: Path) -> OrtStage:
@@ -141,7 +160,8 @@ class OrtLoader:
         return OrtCachedStage(files, *sizes, self._threads)
 
 
-def _library() -> Any:
+def library() -> Any:
+    """onnxruntime; raises EngineError where it is missing or too old."""
     global _shares_memory
     try:
         import onnxruntime

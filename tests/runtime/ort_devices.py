@@ -1,0 +1,21 @@
+"""Where stages of onnxruntime are tried: in main memory, and on a card where there is one."""
+
+from __future__ import annotations
+
+import pytest
+
+from minicpmo_ros.errors import EngineError
+from minicpmo_ros.runtime.ort_device import Device
+
+
+def _missing() -> str:
+    """Why there is no card here; empty where there is one."""
+    try:
+        Device("cuda")
+    except EngineError as error:
+        return str(error)
+    return ""
+
+
+_WHY = _missing()
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(bool(_WHY), reason=_WHY))]
