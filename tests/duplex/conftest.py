@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -14,7 +15,10 @@ from tests.tiny_network import own_checkpoint, pytest_pycollect_makemodule, tiny
 
 if TYPE_CHECKING:
     from minicpmo_ros.model.tokenizer import Tokenizer
+    from minicpmo_ros.runtime.api import Network
     from minicpmo_ros.runtime.torch_runtime import TorchNetwork
+
+AnyNetwork = TypeVar("AnyNetwork", bound="Network")
 
 __all__ = [
     "built",
@@ -36,15 +40,31 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def with_small_pictures(network: AnyNetwork) -> AnyNetwork:
+    network = copy.copy(network)
+    config = network.config
+    network.config = replace(config, slices=replace(config.slices, resolution=56))
+    return network
+
+
 @pytest.fixture(scope="session")
 def network(tiny_checkpoint: Path) -> TorchNetwork:
     """A network that looks at pictures as 56 x 56 pixels, which is quick. Only to be used."""
     from minicpmo_ros.runtime.torch_runtime import TorchNetwork
 
-    network = TorchNetwork.load(tiny_checkpoint)
-    config = network.config
-    network.config = replace(config, slices=replace(config.slices, resolution=56))
-    return network
+    return with_small_pictures(TorchNetwork.load(tiny_checkpoint))
+
+
+@pytest.fixture(scope="session")
+def ours(built: Callable[[str], Network]) -> Network:
+    """The same of files, under onnxruntime."""
+    return with_small_pictures(built("fp32"))
+
+
+@pytest.fixture(scope="session")
+def rounded(built: Callable[[str], Network]) -> Network:
+    """The same with four bits in the language model, eight in all else."""
+    return with_small_pictures(built("cpu"))
 
 
 @pytest.fixture(scope="session")
