@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from minicpmo_ros.model.config import ModelConfig
-from minicpmo_ros.model.layout import is_unused, shapes
+from minicpmo_ros.model.layout import Shapes, is_unused, shapes
 from minicpmo_ros.runtime.cache_entry import EngineKey
 from minicpmo_ros.runtime.int4 import BLOCK, can_quantise
 from minicpmo_ros.runtime.recipe import Recipe
-from minicpmo_ros.runtime.recipe_rules import TENSORRT
 
 VERSION = "2"
 """Of the graphs and tables: what changes their contents counts it up."""
@@ -72,15 +72,15 @@ class Piece:
 
     def names(self, config: ModelConfig) -> list[str]:
         """The tensors of a checkpoint that it is made of."""
-        return [key for key in shapes(config) if not is_unused(key) and self._has(key, config)]
+        return [key for key in _shapes(config) if not is_unused(key) and self._has(key, config)]
 
     def parameters(self, config: ModelConfig) -> int:
-        known = shapes(config)
+        known = _shapes(config)
         return sum(math.prod(known[key]) for key in self.names(config))
 
     def nbytes(self, config: ModelConfig) -> int:
         """What the weights in its files take; graphs beside them have some 100 kB."""
-        known = shapes(config)
+        known = _shapes(config)
         weights = {key: known[key] for key in self.names(config) if not key.endswith(_GAIN)}
         if self.is_table:
             return sum(_table_bytes(key, shape, self) for key, shape in weights.items())
@@ -89,7 +89,7 @@ class Piece:
     def memory(self, config: ModelConfig) -> int:
         """About the most that building it takes: its largest weight, in single precision, as codes
         and as codes in another order, beside the process with its libraries."""
-        known = shapes(config)
+        known = _shapes(config)
         largest = max((math.prod(known[key]) for key in self.names(config)), default=0)
         # Of a decoder's layer, two of the largest are one in the graph.
         return PROCESS_BYTES + 7 * largest * (2 if self.layers[1] else 1)
@@ -118,6 +118,11 @@ _NAMES: dict[str, tuple[str, ...]] = {
 }
 
 
+@lru_cache(maxsize=4)
+def _shapes(config: ModelConfig) -> Shapes:
+    return shapes(config)
+
+
 def pieces(config: ModelConfig, recipe: Recipe, calibration: str = "") -> list[Piece]:
     """All files of a network in the order in which they are built.
 
@@ -125,16 +130,16 @@ def pieces(config: ModelConfig, recipe: Recipe, calibration: str = "") -> list[P
     """
     llm, speech = recipe.llm, recipe.speech
     found = [
-        Piece(name, part.runtime, part.precision, _dtype(part.runtime))
+        Piece(name, part.runtime, part.precision, _dtype(recipe, part.runtime))
         for name, part in (("vision", recipe.vision), ("audio", recipe.audio))
     ]
-    kind = _dtype(llm.runtime)
+    kind = _dtype(recipe, llm.runtime)
     for start, stop in groups(config.llm.layers, llm.layers_per_file):
         name = f"llm.{start:02}"
         found.append(Piece(name, llm.runtime, llm.precision, kind, (start, stop), calibration))
     found.append(Piece("llm.head", llm.runtime, llm.head, kind))
     found.append(Piece("llm.tables", "", llm.embeddings))
-    kind = _dtype(speech.runtime)
+    kind = _dtype(recipe, speech.runtime)
     whole = (0, config.speech.layers)
     found.append(Piece("speech", speech.runtime, speech.precision, kind, whole))
     found.append(Piece("speech.head", speech.runtime, speech.head, kind))
@@ -148,8 +153,8 @@ def groups(layers: int, per_file: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + per_file, layers)
 
 
-def _dtype(runtime: str) -> str:
-    return "float16" if runtime in TENSORRT else "float32"
+def _dtype(recipe: Recipe, runtime: str) -> str:
+    return "float16" if recipe.on_card(runtime) else "float32"
 
 
 def whole_blocks(inputs: int) -> int:

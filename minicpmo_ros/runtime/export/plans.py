@@ -14,6 +14,7 @@ from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.config import AudioConfig, LlmConfig, ModelConfig, SpeechConfig
 from minicpmo_ros.model.mel import WINDOW_FRAMES
 from minicpmo_ros.runtime.export.graphs import JOINED, AudioStep, DecoderStep, Head, Look
+from minicpmo_ros.runtime.export.turn import turn_plan
 from minicpmo_ros.runtime.export.writer import Plan, Read
 from minicpmo_ros.runtime.pieces import BITS, Piece, whole_blocks
 
@@ -30,6 +31,8 @@ def plan(piece: Piece, config: ModelConfig) -> Plan:
         return head_plan(config.llm.hidden, config.llm.vocab, **how)
     if piece.name == "speech.head":
         return head_plan(config.speech.hidden, config.speech.codes, **how)
+    if piece.name == "llm.turn":
+        return turn_plan(config.llm.head_dim, dtype=piece.dtype)
     if piece.part == "llm":
         last = piece.layers[1] == config.llm.layers
         layers = replace(config.llm, layers=few)
