@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -36,6 +36,14 @@ def recipe(name: str) -> Recipe:
     if name == "fp32":
         return recipe.of({"name": name, **yaml.safe_load(FP32)})
     return replace(recipe.load(name), threads=1)
+
+
+def write_recipe(file: Path, **keys: Any) -> Path:
+    """The recipe "fp32" as a file of one's own, with some keys more or other ones."""
+    import yaml
+
+    file.write_text(yaml.safe_dump({**yaml.safe_load(FP32), **keys}))
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.built_network import engines
 from tests.tiny_network import own_checkpoint, pytest_pycollect_makemodule, tiny_checkpoint
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from minicpmo_ros.model.tokenizer import Tokenizer
     from tests.directed_network import DirectedNetwork
 
-__all__ = ["own_checkpoint", "pytest_pycollect_makemodule", "tiny_checkpoint"]
+__all__ = ["engines", "own_checkpoint", "pytest_pycollect_makemodule", "tiny_checkpoint"]
 
 
 @pytest.fixture(scope="package")
