@@ -146,7 +146,9 @@ def check(directory: Path, name: str, sequences: Sequences | None = None) -> boo
         checkpoint = Checkpoint(directory)
         mark = _fingerprint(directory, cache, progress)
         calibration = load.calibration_of(cache, mark) if wanted.scaling == "awq" else None
-        loader = load.Loader(checkpoint.config, files, wanted.threads, lambda what, share: None)
+        loader = load.Loader(
+            checkpoint.config, files, wanted.threads, lambda what, share: None, wanted.device
+        )
         count = sum(not piece.is_table for piece in files)
         done = checking.check(
             checkpoint.config, lambda name: checkpoint.read(name).numpy(), loader, calibration

@@ -124,7 +124,7 @@ def _check_room(
     missing = [(piece, job) for piece, job in found if job.key.name not in there]
     takes = {one.piece.name: one.memory for one in planned(config, recipe, set()).pieces}
     to_build = max((takes[piece.name] for piece, _ in missing), default=0)
-    here = 0 if recipe.llm.runtime in TENSORRT else total_bytes()
+    here = 0 if recipe.on_card(recipe.llm.runtime) else total_bytes()
     check_memory(config, recipe, here, to_build, available_bytes())
     if missing:
         check_disk(cache.folder, sum(job.nbytes for _, job in missing), "what is to be built")
@@ -183,7 +183,7 @@ def assemble(
     progress: Progress = lambda what, share: None,
 ) -> StagedNetwork:
     """The network of files that are there; see `ensure`."""
-    loader = Loader(config, files, threads, progress)
+    loader = Loader(config, files, threads, progress, recipe.device)
     vision, audio = loader.stage("vision"), loader.cached("audio")
     llm = Reader(
         loader.cached("llm"),
@@ -203,12 +203,18 @@ def assemble(
 
 
 class Loader:
-    """Stages by name, whatever runs them."""
+    """Stages by name, whatever runs them. device: of the recipe, see `runtime`."""
 
     def __init__(
-        self, config: ModelConfig, files: dict[Piece, Path], threads: int, progress: Progress
+        self,
+        config: ModelConfig,
+        files: dict[Piece, Path],
+        threads: int,
+        progress: Progress,
+        device: str = "cpu",
     ) -> None:
         self._config, self._files, self._threads = config, files, threads
+        self._device = device
         self._progress = progress
         self._loaded = 0
         self._runtimes: dict[str, Any] = {}
@@ -260,7 +266,7 @@ class Loader:
 
     def _runtime(self, name: str) -> Any:
         if name not in self._runtimes:
-            self._runtimes[name] = runtime(name, self._threads)
+            self._runtimes[name] = runtime(name, self._threads, self._device)
         return self._runtimes[name]
 
 
@@ -268,11 +274,12 @@ def check_runtimes(recipe: Recipe) -> None:
     """Raise EngineError where a library or a card is missing: before building, for that takes
     minutes."""
     for name in sorted(recipe.runtimes):
-        runtime(name)
+        runtime(name, device=recipe.device)
 
 
-def runtime(name: str, threads: int = 0) -> Any:
-    """What loads files: `ort.OrtLoader`, or `trt.jobs.TrtLoader`.
+def runtime(name: str, threads: int = 0, device: str = "cpu") -> Any:
+    """What loads files: `ort.OrtLoader`, `ort_device_stages.OrtDeviceLoader`, or
+    `trt.jobs.TrtLoader`. device: of a recipe, for onnxruntime.
 
     Raises:
         EngineError: the library is not installed, or there is no card.
@@ -281,6 +288,10 @@ def runtime(name: str, threads: int = 0) -> Any:
         from minicpmo_ros.runtime.trt.jobs import TrtLoader
 
         return TrtLoader(name)
+    if device != "cpu":
+        from minicpmo_ros.runtime.ort_device_stages import OrtDeviceLoader
+
+        return OrtDeviceLoader(device, threads)
     from minicpmo_ros.runtime.ort import OrtLoader
 
     return OrtLoader(threads)

@@ -14,7 +14,7 @@ from minicpmo_ros.runtime.ort_cache import OrtCache
 from minicpmo_ros.runtime.ort_device import Device, numbers
 from minicpmo_ros.runtime.stages import Array
 
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
     "tensor(int64)": np.dtype(np.int64),

@@ -81,7 +81,7 @@ def planned(config: ModelConfig, recipe: Recipe, built: set[str]) -> Planned:
 
 def run_memory(config: ModelConfig, recipe: Recipe, kv_tokens: int = 0) -> RunMemory:
     """Of a network with a context of so many tokens; 0: all that the recipe allows."""
-    on_card = recipe.llm.runtime in TENSORRT
+    on_card = recipe.on_card(recipe.llm.runtime)
     value = 2 if on_card else 4
     tokens = kv_tokens or recipe.kv_capacity
     weights = sum(piece.nbytes(config) for piece in pieces(config, recipe) if not piece.is_table)

@@ -22,6 +22,7 @@ from minicpmo_ros.runtime.recipe_rules import (
     RUNTIMES,
     TABLE_PRECISIONS,
     TARGETS,
+    TENSORRT,
     check_together,
 )
 from minicpmo_ros.share import share_directory
@@ -170,6 +171,10 @@ class Recipe:
     def runtimes(self) -> set[str]:
         """All that are needed."""
         return {part.runtime for part in self.parts.values()}
+
+    def on_card(self, runtime: str) -> bool:
+        """Whether what has this runtime runs on a graphics card."""
+        return runtime in TENSORRT or self.device.startswith("cuda")
 
     def _filled(self, part: Part) -> Part:
         runtime = part.runtime or self.runtime

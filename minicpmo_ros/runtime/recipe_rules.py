@@ -99,6 +99,12 @@ def _check_takes(recipe: Recipe, key: str, runtime: str, precision: str) -> None
             + (f" ({why})" if why else "")
         )
     computes = not key.endswith("embeddings")
+    on_card = runtime == "onnxruntime" and recipe.on_card(runtime)
+    if computes and precision == "fp32" and on_card:
+        raise ConfigError(
+            f"{key}: 'fp32' is not for onnxruntime on a card, which computes in fp16; take fp16,"
+            " int8 or int4, or 'device: cpu'"
+        )
     if computes and precision == "fp16" and runtime == "onnxruntime" and recipe.device == "cpu":
         raise ConfigError(
             f"{key}: 'fp16' is not for onnxruntime on a CPU, which computes in fp32; take fp32,"

@@ -106,6 +106,7 @@ def test_off_is_a_word_whatever_yaml_takes_it_for(tmp_path, word):
         ({**CPU, "device": "gpu"}, "device: 'gpu' must be auto, cpu, cuda or cuda:N"),
         ({**CPU, "device": "auto"}, "device: 'auto' is for torch alone"),
         ({"precision": "fp16"}, "'fp16' is not for onnxruntime on a CPU"),
+        ({"precision": "fp32", "device": "cuda"}, "'fp32' is not for onnxruntime on a card"),
         ({"precision": "int4"}, "vision.precision: 'int4' is not for onnxruntime, which takes"),
         ({**CPU, "vision": {"patches": [9]}}, "vision.patches: [9] has no effect: onnxruntime"),
         ({**CPU, "vision": {"patches": 9}}, "vision.patches: 9 must be a list"),
