@@ -7,7 +7,7 @@ Of a language model in several files, each is given what torch made of the files
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.mel import WINDOW_FRAMES
@@ -95,9 +96,12 @@ class TorchStage(nn.Module):
         self.stage.load_state_dict(state, assign=True)
         self.stage.eval()
         self._inputs = plan.inputs
-        self.largest = 0.0
-        for module in self.stage.modules():
-            module.register_forward_hook(self._look)
+        self._seen = _Largest()
+
+    @property
+    def largest(self) -> float:
+        """Of all values of all runs, those that are float32 in half precision, too, left out."""
+        return self._seen.value
 
     @torch.inference_mode()
     def run(self, feed: Feed) -> list[Array]:
@@ -106,15 +110,32 @@ class TorchStage(nn.Module):
         if len(plain) < len(self._inputs):
             caches = self._inputs[len(plain) :]
             given.append([torch.from_numpy(feed[name]) for name in caches])
-        found = self.stage(*given)
+        with self._seen:
+            found = self.stage(*given)
         if not isinstance(found, tuple):
             return [found.numpy()]
         return [found[0].numpy(), *(rows.numpy() for rows in found[1])]
 
-    def _look(self, module: nn.Module, given: Any, found: Any) -> None:
-        first = found[0] if isinstance(found, tuple) else found
-        if isinstance(first, torch.Tensor) and first.is_floating_point():
-            self.largest = max(self.largest, float(first.abs().max()))
+
+class _Largest(TorchFunctionMode):
+    """Looks at whatever torch computes: what modules give is not all, a residual stream or the
+    inner product of an MLP are larger."""
+
+    # In single precision whatever a stage has: squares of norms, and angles of positions.
+    WIDE = (torch.pow, torch.mean, torch.Tensor.__rpow__)
+    # Below this is only what `graphs.hide` hides.
+    HIDDEN = -1e8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = 0.0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor) and found.is_floating_point() and func not in self.WIDE:
+            shown = torch.where(found < self.HIDDEN, 0.0, found)
+            self.value = max(self.value, float(shown.abs().max()) if shown.numel() else 0.0)
+        return found
 
 
 def check(
@@ -148,7 +169,7 @@ def check(
         else:
             pairs, rows = _run_cached(config, piece, rounded, exact, loader, hidden, random)
         largest = max(exact.largest, rounded.largest)
-        runtime, whole = (max(_error(*pair) for pair in some) for some in zip(*pairs, strict=True))
+        runtime, whole = (_worst(some) for some in zip(*pairs, strict=True))
         yield Checked(piece, runtime, whole, rows, largest)
 
 
@@ -195,7 +216,8 @@ def _run_cached(
         for stage in (rounded, exact)
     ]
     pairs: Pairs = []
-    worst, at = 0.0, 0
+    keys: list[tuple[Array, Array]] = []
+    at = 0
     for step, new in steps:
         found = built.step(step, mine, at, new)
         right = []
@@ -206,11 +228,16 @@ def _run_cached(
                 cache[:, at : at + new] = some
             right.append(out)
             if stage is rounded:
-                worst = max(worst, _error(mine.keys(new), np.stack(own[0::2])))
+                keys.append((mine.keys(new), np.stack(own[0::2])))
         pairs.append(((found, right[0]), (found, right[1])))
         at += new
     hidden[piece.part] = np.concatenate([exactly for _, (_, exactly) in pairs])
-    return pairs, worst
+    return pairs, _worst(keys)
+
+
+def _worst(pairs: Iterable[tuple[Array, Array]]) -> float:
+    """NaN if one of them is."""
+    return float(np.max([_error(*pair) for pair in pairs]))
 
 
 def _error(found: Array, right: Array) -> float:
