@@ -156,9 +156,13 @@ class KvRows(KvBook):
 
 def angles(positions: NDArray[np.int64], head_dim: int, theta: float) -> Array:
     """As `model.rope.angles`."""
+    return positions.astype(np.float32)[:, None] * frequencies(head_dim, theta)
+
+
+def frequencies(head_dim: int, theta: float) -> Array:
+    """Radians from one position to the next: float32 [head_dim / 2]."""
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    frequencies = (np.float32(1) / np.float32(theta) ** exponents).astype(np.float32)
-    return positions.astype(np.float32)[:, None] * frequencies
+    return (np.float32(1) / np.float32(theta) ** exponents).astype(np.float32)
 
 
 def turn(

@@ -42,7 +42,8 @@ class Plan:
     of a linear layer with this name is to have, 4 or 8; 0: as all others. dtype: of all other
     weights and of what flows: float32 or float16. joined: by the end of a weight's name, the ends
     of those that it is made of, one below the other. same: plans of which this is equal have the
-    same graph, which is then traced once; None: no other has it.
+    same graph, which is then traced once; None: no other has it. single: names of inputs that are
+    float32 whatever the dtype.
     """
 
     make: Callable[[], nn.Module]
@@ -54,6 +55,7 @@ class Plan:
     dtype: str = "float32"
     joined: Mapping[str, Sequence[str]] = field(default_factory=dict)
     same: Hashable = None
+    single: Sequence[str] = ()
 
     def weights(self, read: Read) -> Read:
         """Reads weights as they are in the graph, of what reads those that they are made of."""
@@ -131,7 +133,7 @@ def _traced(plan: Plan) -> ir.Model:
         dtype = getattr(torch, plan.dtype)
         program = torch.onnx.export(
             _made(plan, dtype),
-            _in_dtype(plan.example(), dtype),
+            _example(plan, dtype),
             dynamo=True,
             dynamic_shapes=plan.dynamic,
             opset_version=OPSET,
@@ -163,6 +165,12 @@ def _made(plan: Plan, dtype: torch.dtype) -> nn.Module:
         return plan.make().eval()
     finally:
         torch.set_default_dtype(before)
+
+
+def _example(plan: Plan, dtype: torch.dtype) -> tuple[Any, ...]:
+    # Caches are one list and many names, the last of each.
+    named = zip(plan.inputs, plan.example(), strict=False)
+    return tuple(one if name in plan.single else _in_dtype(one, dtype) for name, one in named)
 
 
 def _in_dtype(example: Any, dtype: torch.dtype) -> Any:

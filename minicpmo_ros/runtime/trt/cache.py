@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from minicpmo_ros.runtime.kv import SMALLEST, KvBook, rotate, turn
-from minicpmo_ros.runtime.trt.card import Card, Pinned
-from minicpmo_ros.runtime.trt.rows import Rows, copy_rows
+from minicpmo_ros.runtime.kv import SMALLEST, KvBook
+from minicpmo_ros.runtime.trt.card import Card
+from minicpmo_ros.runtime.trt.host_rows import HostRows
+from minicpmo_ros.runtime.trt.rows import Rows, clear_rows, copy_rows
+from minicpmo_ros.runtime.trt.turning import Turning
 
 if TYPE_CHECKING:
     from minicpmo_ros.runtime.trt.program import Programs
-
-# Rows that are moved at once.
-PIECE = 256
 
 
 class DeviceCache(KvBook):
@@ -28,6 +27,7 @@ class DeviceCache(KvBook):
 
     Args:
         heads, dim, dtype: of one tensor, [heads, rows, dim].
+        turning: moves its rows.
 
     Attributes:
         rows: where they lie.
@@ -43,6 +43,7 @@ class DeviceCache(KvBook):
         dtype: np.dtype[np.floating],
         capacity: int,
         rope_theta: float,
+        turning: Turning,
     ) -> None:
         super().__init__(capacity, rope_theta)
         self._card = card
@@ -50,7 +51,8 @@ class DeviceCache(KvBook):
         self._heads = heads
         self._dim = dim
         self._dtype = dtype
-        self._host: Pinned | None = None
+        self._turning = turning
+        self._host = HostRows(card, dim, dtype)
         self.programs: Programs = {}
         self._have(min(SMALLEST, capacity))
 
@@ -78,7 +80,7 @@ class DeviceCache(KvBook):
     def keys(self, last: int) -> NDArray[np.float32]:
         with self._card.lock:
             self._card.use()
-            return self._read(self.rows.part(0, self._layers), self.length - last, last)
+            return self._host.read(self.rows.part(0, self._layers), self.length - last, last)
 
     def _have(self, rows: int) -> None:
         sizes = 2 * self._layers, self._heads, rows, self._dim * self._dtype.itemsize
@@ -90,66 +92,17 @@ class DeviceCache(KvBook):
     def _wipe(self, start: int, stop: int) -> None:
         with self._card.lock:
             self._card.use()
-            for first in range(start, stop, PIECE):
-                zeros = np.zeros((1, 1, min(PIECE, stop - first), 1), np.float32)
-                self._write(zeros, self.rows, first)
+            clear_rows(self._card, self.rows, start, stop - start)
 
     def _move(self, rows: NDArray[np.int64], to: int) -> None:
-        """Keys go through the host, which turns them: this is done once in many units."""
+        keys, values = (self.rows.part(first, self._layers) for first in (0, self._layers))
         with self._card.lock:
             self._card.use()
             for start, stop in _runs(rows):
                 if start != to:
-                    self._move_run(start, stop, to)
+                    self._turning.move(keys, values, start, stop, to)
                 to += stop - start
         self.length = to
-
-    def _move_run(self, start: int, stop: int, to: int) -> None:
-        card, layers = self._card, self._layers
-        keys, values = self.rows.part(0, layers), self.rows.part(layers, layers)
-        pieces = [(a, min(a + PIECE, stop)) for a in range(start, stop, PIECE)]
-        size = min(PIECE, stop - start)
-        apart = Rows(0, layers, self._heads, size, keys.width)
-        memory = card.memory(apart.nbytes)
-        apart = Rows(memory.address, layers, self._heads, size, keys.width)
-        # In the order in which nothing is written over that is still to be read.
-        for first, end in pieces if to < start else reversed(pieces):
-            target, count = to + first - start, end - first
-            copy_rows(card, values, first, apart, 0, count)
-            copy_rows(card, apart, 0, values, target, count)
-            turned = self._turned(self._read(keys, first, count), first, target)
-            self._write(turned, keys, target)
-
-    def _turned(self, keys: NDArray[np.float32], at: int, to: int) -> NDArray[np.float32]:
-        own = np.arange(keys.shape[2])
-        return rotate(keys, *turn(at + own, to + own, self._dim, self.rope_theta))
-
-    def _read(self, tensors: Rows, start: int, count: int) -> NDArray[np.float32]:
-        """Rows of some tensors: float32 [tensors, heads, count, dim]."""
-        host, place = self._beside(tensors, count)
-        copy_rows(self._card, tensors, start, place, 0, count)
-        self._card.synchronize()
-        return self._view(host, place)[:, :, :count].astype(np.float32)
-
-    def _write(self, values: NDArray[np.float32], tensors: Rows, to: int) -> None:
-        count = values.shape[2]
-        host, place = self._beside(tensors, count)
-        self._view(host, place)[:, :, :count] = values
-        copy_rows(self._card, place, 0, tensors, to, count)
-        self._card.synchronize()
-
-    def _beside(self, tensors: Rows, count: int) -> tuple[Pinned, Rows]:
-        """Memory of the host for some rows of each tensor."""
-        sizes = tensors.tensors, tensors.heads, count, tensors.width
-        nbytes = Rows(0, *sizes).nbytes
-        if self._host is None or self._host.nbytes < nbytes:
-            self._host = self._card.pinned(nbytes)
-        return self._host, Rows(self._host.address, *sizes)
-
-    def _view(self, host: Pinned, place: Rows) -> NDArray[np.floating]:
-        each = host.bytes[: place.nbytes].reshape(place.tensors, place.stride)
-        filled = each[:, : place.heads * place.rows * place.width]
-        return filled.view(self._dtype).reshape(place.tensors, place.heads, place.rows, self._dim)
 
 
 def _runs(rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -116,6 +116,10 @@ class Card:
             target, target_pitch, source, source_pitch, width, count, kind, self._stream,
         )  # fmt: skip
 
+    def clear_strips(self, target: int, pitch: int, width: int, count: int) -> None:
+        """Zeros into `count` pieces of `width` bytes, which begin a pitch apart."""
+        self._call("cudaMemset2DAsync", target, pitch, 0, width, count, self._stream)
+
     def synchronize(self) -> None:
         """Wait until all that is on the stream is done."""
         self._call("cudaStreamSynchronize", self._stream)

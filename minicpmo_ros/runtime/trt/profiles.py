@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from minicpmo_ros.errors import EngineError
+from minicpmo_ros.runtime.trt.rows import PIECE
 
 Sizes = tuple[int, int, int]
 Profile = Mapping[str, Sizes]
@@ -50,6 +51,11 @@ def vision_profiles(patches: Sequence[int]) -> list[Profile]:
     """Of the vision encoder: one for each number of patches, up to which it is used."""
     least = [2, *(size + 1 for size in patches[:-1])]
     return [{"patches": (low, size, size)} for low, size in zip(least, patches, strict=True)]
+
+
+def turn_profiles(heads: int) -> list[Profile]:
+    """Of what turns the keys of so many heads, those of all layers: a piece of all of them."""
+    return [{"rows": _up_to(heads * PIECE, heads * PIECE)}]
 
 
 def sizes(name: str, dimension: str | None, size: int, profile: Profile) -> Sizes:

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 
 from minicpmo_ros.runtime.trt.card import ALIGNMENT, Card
 
+# Rows of each layer and head that are moved at once: 9 MB of keys at full size, which a card's own
+# cache holds. Memory for so many has no gaps between layers (`Rows.stride`), whatever their width.
+PIECE = 128
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -50,6 +54,13 @@ class Rows:
     @property
     def _tensor_bytes(self) -> int:
         return self.heads * self.rows * self.width
+
+
+def clear_rows(card: Card, rows: Rows, start: int, count: int) -> None:
+    """Write zeros into `count` rows of each tensor and head, from row `start` on."""
+    width = rows.width
+    for place, _, strips in rows.strips(rows):
+        card.clear_strips(place + start * width, rows.rows * width, count * width, strips)
 
 
 def copy_rows(card: Card, source: Rows, start: int, target: Rows, to: int, count: int) -> None:

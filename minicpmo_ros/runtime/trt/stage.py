@@ -16,6 +16,7 @@ from minicpmo_ros.runtime.trt.chain import CACHE, Chain
 from minicpmo_ros.runtime.trt.engine import Engine
 from minicpmo_ros.runtime.trt.library import Library
 from minicpmo_ros.runtime.trt.program import Programs
+from minicpmo_ros.runtime.trt.turning import CardTurning, HostTurning, Turning
 
 
 class TrtStage:
@@ -47,6 +48,7 @@ class TrtCachedStage:
     Args:
         files: in their order, and how many layers are in each.
         kv_heads, head_dim, rope_theta: of the caches; see `runtime.kv.KvRows`.
+        turn: engine that turns keys when they move; None: the host does.
 
     Raises:
         EngineError: as `TrtStage`; or the files are not of such layers, or not of one network.
@@ -60,6 +62,7 @@ class TrtCachedStage:
         kv_heads: int,
         head_dim: int,
         rope_theta: float,
+        turn: Path | None = None,
     ) -> None:
         self._card = card
         self._sizes = kv_heads, head_dim, rope_theta
@@ -68,17 +71,20 @@ class TrtCachedStage:
             self._chain = Chain(library, card, [file for file, _ in files])
         for engine, (_, layers) in zip(self._chain.engines, files, strict=True):
             _check_caches(engine, layers, kv_heads, head_dim)
+        self._dtype = self._chain.engines[0].tensors[f"{CACHE}0"].dtype
+        with card.lock:
+            self._turning = self._made(library, turn)
 
     def cache(self, capacity: int) -> DeviceCache:
         kv_heads, head_dim, rope_theta = self._sizes
         for engine in self._chain.engines:
             engine.check_rows(capacity, f"{CACHE}0")
-        dtype = self._chain.engines[0].tensors[f"{CACHE}0"].dtype
         with self._card.lock:
             self._card.use()
             return DeviceCache(
-                self._card, self._layers, kv_heads, head_dim, dtype, capacity, rope_theta
-            )
+                self._card, self._layers, kv_heads, head_dim, self._dtype, capacity, rope_theta,
+                self._turning,
+            )  # fmt: skip
 
     def step(self, feed: Mapping[str, Array], cache: DeviceCache, at: int, rows: int) -> Array:
         with self._card.lock:
@@ -93,6 +99,14 @@ class TrtCachedStage:
             self._card.synchronize()
             cache.length = max(cache.length, at + rows)
             return self._chain.get()[0]
+
+    def _made(self, library: Library, turn: Path | None) -> Turning:
+        kv_heads, head_dim, rope_theta = self._sizes
+        if turn is None:
+            return HostTurning(self._card, head_dim, self._dtype, rope_theta)
+        return CardTurning(
+            library, self._card, turn, self._layers, kv_heads, head_dim, self._dtype, rope_theta
+        )
 
 
 def _check_caches(engine: Engine, layers: int, kv_heads: int, head_dim: int) -> None:

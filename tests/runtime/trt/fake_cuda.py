@@ -54,7 +54,8 @@ class Properties:
 class FakeCuda:
     """See the module's first lines. Attributes count what was done.
 
-    total: bytes on the card. devices: cards that there are.
+    total: bytes on the card. devices: cards that there are. copied: bytes, from card to card;
+    crossed: bytes, between the card and the host.
     """
 
     total: int = 1 << 30
@@ -63,6 +64,8 @@ class FakeCuda:
     launches: int = 0
     captures: int = 0
     copies: int = 0
+    copied: int = 0
+    crossed: int = 0
     capturing: list[Work] | None = None
     capture_fails: bool = False
     cudaError_t = cudaError_t
@@ -84,11 +87,14 @@ class FakeCuda:
 
     def view(self, address: int, nbytes: int, *, on_card: bool = False) -> np.ndarray:
         """Bytes at an address, all within one piece of memory."""
+        if not self._is_device(address, nbytes) and on_card:
+            raise Fault(f"address {address:#x} is of the host, not of the card")
+        return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
+
+    def _is_device(self, address: int, nbytes: int) -> bool:
         for start, (size, _, is_device) in self._memory.items():
             if start <= address and address + nbytes <= start + size:
-                if on_card and not is_device:
-                    raise Fault(f"address {address:#x} is of the host, not of the card")
-                return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
+                return is_device
         raise Fault(f"{nbytes} bytes at {address:#x} are not within any memory that is held")
 
     @property
@@ -165,6 +171,10 @@ class FakeCuda:
 
         def copy() -> None:
             self.copies += 1
+            if self._is_device(target, width) and self._is_device(source, width):
+                self.copied += width * height
+            else:
+                self.crossed += width * height
             strips = [
                 (
                     self.view(target + i * target_pitch, width),
@@ -180,6 +190,15 @@ class FakeCuda:
                 there[...] = here
 
         self.put(copy)
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaMemset2DAsync(
+        self, address: int, pitch: int, value: int, width: int, height: int, stream: int
+    ) -> tuple[cudaError_t]:
+        if width > pitch:
+            return (cudaError_t.cudaErrorInvalidValue,)
+        for number in range(height):
+            self.cudaMemsetAsync(address + number * pitch, value, width, stream)
         return (cudaError_t.cudaSuccess,)
 
     def cudaStreamSynchronize(self, stream: int) -> tuple[cudaError_t]:

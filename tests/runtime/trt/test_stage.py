@@ -19,8 +19,9 @@ from minicpmo_ros.runtime.staged import Reader, StagedContext
 from minicpmo_ros.runtime.torch_runtime import TorchContext
 from minicpmo_ros.runtime.trt.card import Card
 from minicpmo_ros.runtime.trt.library import Library
-from minicpmo_ros.runtime.trt.profiles import decoder_profiles, head_profiles
+from minicpmo_ros.runtime.trt.profiles import decoder_profiles, head_profiles, turn_profiles
 from minicpmo_ros.runtime.trt.stage import TrtCachedStage, TrtStage
+from tests.runtime.trt.conftest import TurnGraph
 from tests.runtime.trt.fake_cuda import FakeCuda
 from tests.runtime.trt.fake_trt import fake_module, write_engine
 from tests.runtime.trt.networks import CONFIG, close
@@ -47,7 +48,7 @@ class Machine:
 
 def machine(
     llm: Llm, files: list[Path], tmp_path: Path, *, rtx: bool = True, packed: bool = True,
-    cuda: FakeCuda | None = None,
+    cuda: FakeCuda | None = None, turn: Path | None = None,
 ) -> Machine:  # fmt: skip
     cuda = cuda or FakeCuda()
     library = Library("tensorrt_rtx" if rtx else "tensorrt", fake_module(cuda, rtx=rtx))
@@ -57,9 +58,12 @@ def machine(
         write_engine(tmp_path / f"{file.stem}.engine", file, profiles) for file in files[:-1]
     ]
     head = write_engine(tmp_path / "head.engine", files[-1], head_profiles())
+    if turn is not None:
+        keys = turn_profiles(CONFIG.layers * CONFIG.kv_heads)
+        turn = write_engine(tmp_path / "turn.engine", turn, keys)
     layers = TrtCachedStage(
         library, card, list(zip(engines, (2, 1), strict=True)),
-        CONFIG.kv_heads, CONFIG.head_dim, CONFIG.rope_theta,
+        CONFIG.kv_heads, CONFIG.head_dim, CONFIG.rope_theta, turn,
     )  # fmt: skip
     table = llm.model.embed_tokens.weight.numpy()
     return Machine(cuda, card, layers, TrtStage(library, card, head), table)
@@ -68,10 +72,11 @@ def machine(
 @pytest.mark.parametrize("rtx", [True, False])
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_conversation_reads_as_in_torch(
-    llm: Llm, single: list[Path], tmp_path: Path, rtx: bool, packed: bool
+    llm: Llm, single: list[Path], turn_graph: TurnGraph, tmp_path: Path, rtx: bool, packed: bool
 ) -> None:
     """Prefill and tokens, a cache that grows, rows removed, moved and written over."""
-    ours = machine(llm, single, tmp_path, rtx=rtx, packed=packed).context()
+    turn = turn_graph(CONFIG.head_dim, "float32")
+    ours = machine(llm, single, tmp_path, rtx=rtx, packed=packed, turn=turn).context()
     theirs = TorchContext(llm, CAPACITY)
     embeds = np.random.default_rng(0).standard_normal((300, CONFIG.hidden)).astype(np.float32)
 
@@ -211,10 +216,12 @@ def test_graphs_follow_when_the_scratch_memory_moves(
     assert (fake.cuda.captures, fake.cuda.launches) == (2, 6)
 
 
-def test_memory_is_given_back(llm: Llm, single: list[Path], tmp_path: Path) -> None:
+def test_memory_is_given_back(
+    llm: Llm, single: list[Path], turn_graph: TurnGraph, tmp_path: Path
+) -> None:
     import gc
 
-    fake = machine(llm, single, tmp_path)
+    fake = machine(llm, single, tmp_path, turn=turn_graph(CONFIG.head_dim, "float32"))
     fake.context().read([1, 2])
     gc.collect()
     held, free = fake.cuda.allocations, fake.cuda.free
