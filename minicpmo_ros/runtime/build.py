@@ -90,7 +90,7 @@ def graph_job(
         piece.key(fingerprint),
         lambda folder, advance: make_piece(directory, piece, folder, advance, calibration),
         piece.nbytes(config),
-        float(piece.parameters(config)),
+        float(piece.parameters(config) or 1),
     )
 
 

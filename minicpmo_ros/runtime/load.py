@@ -253,7 +253,10 @@ class Loader:
         return self._cached(piece.runtime, piece.part, [(self.file(piece.name), layers)])
 
     def _cached(self, runtime: str, part: str, files: list[tuple[Path, int]]) -> CachedStage:
-        stage: CachedStage = self._runtime(runtime).cached(files, self.cache_sizes(part))
+        turn = f"{part}.turn"
+        turns = any(piece.name == turn for piece in self._files)
+        more = {"turn": self.file(turn)} if turns else {}
+        stage: CachedStage = self._runtime(runtime).cached(files, self.cache_sizes(part), **more)
         return stage
 
     def cache_sizes(self, part: str) -> tuple[int, int, float]:

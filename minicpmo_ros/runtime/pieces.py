@@ -17,6 +17,7 @@ from minicpmo_ros.model.layout import Shapes, is_unused, shapes
 from minicpmo_ros.runtime.cache_entry import EngineKey
 from minicpmo_ros.runtime.int4 import BLOCK, can_quantise
 from minicpmo_ros.runtime.recipe import Recipe
+from minicpmo_ros.runtime.recipe_rules import TENSORRT
 
 VERSION = "2"
 """Of the graphs and tables: what changes their contents counts it up."""
@@ -40,10 +41,11 @@ _GAIN = "parametrizations.weight.original0"
 class Piece:
     """A graph, or a folder of tables.
 
-    name: "vision", "audio", "llm.00" (layers from the first on), "llm.head", "llm.tables",
-    "speech", "speech.head", "speech.tables". runtime: what is to run it, of the recipe; "" for
-    tables, which numpy reads. precision: of matrices. dtype: of all else, float32 or float16.
-    layers: those of a decoder. calibration: what its weights were scaled by; see `calibration`.
+    name: "vision", "audio", "llm.00" (layers from the first on), "llm.turn" (keys, when a window
+    slides), "llm.head", "llm.tables", "speech", "speech.head", "speech.tables". runtime: what is to
+    run it, of the recipe; "" for tables, which numpy reads. precision: of matrices. dtype: of all
+    else, float32 or float16. layers: those of a decoder. calibration: what its weights were scaled
+    by; see `calibration`.
     """
 
     name: str
@@ -111,6 +113,7 @@ PROCESS_BYTES = 600 * 10**6
 _NAMES: dict[str, tuple[str, ...]] = {
     "vision": ("vpm.", "resampler."),
     "audio": ("apm.", "audio_projection_layer."),
+    "llm.turn": (),
     "llm.head": ("llm.lm_head.",),
     "llm.tables": ("llm.model.embed_tokens.",),
     "speech.head": ("tts.head_code.",),
@@ -137,6 +140,8 @@ def pieces(config: ModelConfig, recipe: Recipe, calibration: str = "") -> list[P
     for start, stop in groups(config.llm.layers, llm.layers_per_file):
         name = f"llm.{start:02}"
         found.append(Piece(name, llm.runtime, llm.precision, kind, (start, stop), calibration))
+    if llm.runtime in TENSORRT:  # others need no file for it
+        found.append(Piece("llm.turn", llm.runtime, "fp16", kind))
     found.append(Piece("llm.head", llm.runtime, llm.head, kind))
     found.append(Piece("llm.tables", "", llm.embeddings))
     kind = _dtype(recipe, speech.runtime)

@@ -20,6 +20,7 @@ from minicpmo_ros.runtime.trt.profiles import (
     audio_profiles,
     decoder_profiles,
     head_profiles,
+    turn_profiles,
     vision_profiles,
 )
 
@@ -55,7 +56,7 @@ def engine_job(
         if piece.precision == "int4":
             assert_packed(file, engine)
 
-    work = WORK * piece.parameters(config)
+    work = WORK * (piece.parameters(config) or 1)
     return Job(key, make, piece.nbytes(config), work)
 
 
@@ -65,6 +66,8 @@ def profiles(piece: Piece, config: ModelConfig, recipe: Recipe) -> list[Profile]
         return vision_profiles(recipe.vision.patches)
     if piece.name == "audio":
         return audio_profiles(config.audio.max_positions)
+    if piece.name == "llm.turn":
+        return turn_profiles(config.llm.layers * config.llm.kv_heads)
     if piece.name.endswith(".head"):
         return head_profiles()
     is_llm = piece.part == "llm"
@@ -85,7 +88,12 @@ class TrtLoader:
 
         return TrtStage(self._library, self._card, file)
 
-    def cached(self, files: Sequence[tuple[Path, int]], sizes: tuple[int, int, float]) -> object:
+    def cached(
+        self,
+        files: Sequence[tuple[Path, int]],
+        sizes: tuple[int, int, float],
+        turn: Path | None = None,
+    ) -> object:
         from minicpmo_ros.runtime.trt.stage import TrtCachedStage
 
-        return TrtCachedStage(self._library, self._card, files, *sizes)
+        return TrtCachedStage(self._library, self._card, files, *sizes, turn)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,13 @@ import pytest
 
 pytest.importorskip("onnx", reason="writing ONNX files needs the extra export")
 pytest.importorskip("onnxscript", reason="writing ONNX files needs the extra export")
+from minicpmo_ros.model.checkpoint import Checkpoint
 from minicpmo_ros.model.picture import slices
 from minicpmo_ros.runtime.api import Network
 from minicpmo_ros.runtime.cache import EngineCache
-from minicpmo_ros.runtime.load import load_network
+from minicpmo_ros.runtime.check import check
+from minicpmo_ros.runtime.load import Loader, ensure, load_network
+from minicpmo_ros.runtime.pieces import Piece
 from minicpmo_ros.runtime.recipe import LlmRecipe, Recipe, VisionRecipe
 from minicpmo_ros.runtime.torch_runtime import TorchNetwork
 from minicpmo_ros.runtime.trt import jobs
@@ -27,8 +32,17 @@ from tests.runtime.trt.networks import close
 NEAR = 0.02
 
 
+@dataclass(frozen=True)
+class Machine:
+    """A fake card, and what a recipe makes of the tiny checkpoint there."""
+
+    cuda: FakeCuda
+    network: Network
+    files: dict[Piece, Path]
+
+
 @pytest.fixture(scope="module")
-def ours(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def machine(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     cuda = FakeCuda()
     rtx = Library("tensorrt_rtx", fake_module(cuda))
 
@@ -47,8 +61,14 @@ def ours(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Any
         patch.setattr(jobs, "library", lambda name: rtx)
         patch.setattr(jobs, "Card", lambda: Card(cuda=cuda))
         patch.setattr(jobs, "build", build)
-        folder = tmp_path_factory.mktemp("engines")
-        yield load_network(tiny_checkpoint, recipe, cache=EngineCache(folder))
+        cache = EngineCache(tmp_path_factory.mktemp("engines"))
+        network = load_network(tiny_checkpoint, recipe, cache=cache)
+        yield Machine(cuda, network, ensure(tiny_checkpoint, recipe, cache))
+
+
+@pytest.fixture
+def ours(machine: Machine) -> Network:
+    return machine.network
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +104,29 @@ def test_whole_sounds(ours: Network, theirs: Network) -> None:
     """Also one that ends within a second."""
     for samples in (16_000, 87_777):
         assert close(ours.sound(noise(samples)), theirs.sound(noise(samples)), NEAR)
+
+
+def test_files_are_what_they_should_be(machine: Machine, tiny_checkpoint: Path) -> None:
+    """As `minicpmo engines check` sees it."""
+    checkpoint = Checkpoint(tiny_checkpoint)
+    loader = Loader(checkpoint.config, machine.files, 0, lambda what, share: None)
+    found = list(check(checkpoint.config, lambda name: checkpoint.read(name).numpy(), loader))
+    assert "llm.turn" in [one.piece.name for one in found]
+    assert all(one.expected for one in found)
+
+
+def test_a_window_that_slides_leaves_keys_on_the_card(
+    machine: Machine, theirs: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine, reference = machine.network.context(900), theirs.context(900)
+    for context in (mine, reference):
+        context.read(list(range(3, 303)))
+    crossed = machine.cuda.crossed
+    mine.remove([(5, 60)])
+    assert 0 < machine.cuda.crossed - crossed <= 4 * theirs.config.llm.head_dim
+    reference.remove([(5, 60)])
+    assert close(mine.keys(245), reference.keys(245), NEAR)
+    assert not caplog.messages
 
 
 def test_reading_writing_and_speaking(ours: Network, theirs: Network) -> None:
