@@ -125,8 +125,8 @@ class _Largest(TorchFunctionMode):
     """Looks at whatever torch computes: what modules give is not all, a residual stream or the
     inner product of an MLP are larger."""
 
-    # In single precision whatever a stage has: squares of norms, and angles of positions.
-    WIDE = (torch.pow, torch.mean, torch.Tensor.__rpow__)
+    # Squares of norms, which are in single precision whatever a stage has.
+    WIDE = (torch.pow, torch.mean)
     # Below this is only what `graphs.hide` hides.
     HIDDEN = -1e8
 
@@ -136,7 +136,9 @@ class _Largest(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
-        if isinstance(found, torch.Tensor) and found.is_floating_point() and func not in self.WIDE:
+        # With plain numbers only norms and angles are computed, in single precision as well.
+        wide = func in self.WIDE or any(isinstance(one, float) for one in args)
+        if isinstance(found, torch.Tensor) and found.is_floating_point() and not wide:
             shown = torch.where(found < self.HIDDEN, 0.0, found)
             self.value = max(self.value, float(shown.abs().max()) if shown.numel() else 0.0)
         return found
