@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.built_network import built, engines
+from tests.tiny_network import tiny_checkpoint
+
+__all__ = ["built", "engines", "tiny_checkpoint"]
+
 try:
     import rclpy  # noqa: F401
 

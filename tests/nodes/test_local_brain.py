@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +15,25 @@ from minicpmo_ros.media.compressed import encode_jpeg
 from minicpmo_ros.messages import NS_PER_MS, NS_PER_S
 from minicpmo_ros.nodes.base import FAILURE, SUCCESS
 from minicpmo_ros.nodes.omni import OmniNode
-from minicpmo_ros.nodes.ros_types import TYPES, header, uint8_array
+from minicpmo_ros.nodes.ros_types import TYPES, header, message_class, uint8_array
+from minicpmo_ros.runtime import build
 from minicpmo_ros.srv import SetMode, SetPrompt
+from tests.built_network import write_recipe
 from tests.nodes.robot import level, our_threads, tone
 from tests.nodes.test_chat import ask, jpeg
+from tests.nodes.test_loading import Gate
 
 pytest.importorskip("torch", reason="the network needs the extra model")
 
 LISTEN, SPEAK = 0, 1
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
-    from minicpmo_ros.model.tiny import write_checkpoint
-
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
-
-
 @pytest.fixture
-def local(checkpoint):
+def local(tiny_checkpoint):
     """Parameters of the node."""
     return {
         "brain": "local",
-        "checkpoint": str(checkpoint),
+        "checkpoint": str(tiny_checkpoint),
         "kv_capacity": 512,
         "window_high_tokens": 400,
         "window_low_tokens": 300,
@@ -117,6 +114,10 @@ def test_the_log_says_what_runs_in_how_much_memory(simulation, local, capfd):
     ({"window_high_tokens": 4000}, "4000 tokens come together, the KV cache holds 512"),
     ({"precision": "int3"}, "'int3' is not one of auto, fp32, bf16, fp16, int4"),
     ({"mode": "dream"}, "'dream' is not one of duplex, streaming, chat"),
+    ({"recipe": "cpus"}, "recipe 'cpus' is unknown (did you mean 'cpu'?)"),
+    ({"recipe": "/nowhere.yaml"}, "recipe /nowhere.yaml cannot be read"),
+    ({"recipe": "cpu", "device": "cpu"}, "has no effect with the recipe 'cpu'"),
+    ({"recipe": "rtx", "kv_capacity": 9000}, "above the 8192 tokens that the recipe 'rtx' builds"),
 ])  # fmt: skip
 def test_what_it_cannot_begin_with_fails_the_configuration_with_the_reason(
     robot, local, wrong, reason
@@ -134,6 +135,7 @@ def test_what_it_cannot_begin_with_fails_the_configuration_with_the_reason(
 
 DEFAULTS = {
     "checkpoint": "",
+    "recipe": "",
     "device": "auto",
     "reference_voice": "",
     "prompt_file": "",
@@ -141,6 +143,57 @@ DEFAULTS = {
     "precision": "auto",
     "mode": "duplex",
 }
+
+
+@pytest.fixture
+def own(tmp_path) -> Path:
+    """A recipe of one's own."""
+    window = {"kind": "basic", "high": 400, "low": 300}
+    return write_recipe(tmp_path / "own.yaml", kv_capacity=640, window=window)
+
+
+def test_a_recipe_is_built_while_the_node_is_configured_and_diagnostics_say_how_far_it_is(
+    robot, local, own, built, engines, tmp_path, monkeypatch
+):
+    built("fp32")
+    # All but one: what is built was seen elsewhere to be right.
+    copy = shutil.copytree(engines, tmp_path / "engines")
+    for entry in copy.glob("speech.head-*"):
+        shutil.rmtree(entry)
+    monkeypatch.setenv("MINICPMO_ENGINES", str(copy))
+    gate, make, said = Gate(), build.make_piece, []
+    monkeypatch.setattr(build, "make_piece", lambda *given: (gate.wait(), make(*given)))
+    node = robot.add(OmniNode, **{**local, "recipe": str(own)})
+    diagnose = node.diagnose
+    monkeypatch.setattr(node, "diagnose", lambda: (diagnose(), gate.diagnosed()))
+
+    def note(array) -> None:
+        said.extend((s.message, level(s)) for s in array.status if s.name == "/omni: brain")
+
+    kind = message_class("diagnostic_msgs/msg/DiagnosticArray")
+    robot.friend.create_subscription(kind, "/diagnostics", note, 100)
+    robot.diagnosis("/omni: node")
+    assert node.trigger_configure() == SUCCESS, node.failure
+    told = ("loading local: building speech.head 10 %", 0)
+    robot.until(lambda: told in said, "what was said meanwhile")
+    assert list(copy.glob("speech.head-*/stage.onnx"))
+
+
+def test_a_recipe_decides_units_in_the_context_that_it_says(
+    simulation, talk, local, own, built, engines, monkeypatch, capfd
+):
+    built("fp32")
+    monkeypatch.setenv("MINICPMO_ENGINES", str(engines))
+    says = {"kv_capacity": 0, "window_high_tokens": 0, "window_low_tokens": 0}
+    omni = simulation.run(OmniNode, **{**local, "recipe": str(own), **says})
+    decisions = talk(omni, 2.0)
+    assert [d.brain for d in decisions] == ["local"] * 2
+    for decision in decisions:
+        assert 0 < decision.p_listen < 1
+        assert decision.kv_capacity == 640
+    log = capfd.readouterr().err
+    assert "recipe own on onnxruntime, weights of" in log
+    assert "KV cache of 640 tokens" in log
 
 
 def test_modes_are_switched_while_it_runs(simulation, talk, local):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from minicpmo_ros.replay.progress import no_progress
 from minicpmo_ros.replay.run import replay
 from minicpmo_ros.topics import MIC
 from tests.replay.live import at
-from tests.replay.test_ros_replay import needs_ros
+from tests.replay.test_ros_replay import HAS_ROS, needs_ros
 
 pytest.importorskip("torch", reason="the network needs the extra model")
 
@@ -69,19 +70,21 @@ Run = Callable[..., bytes]
 @pytest.fixture(scope="module", params=["duplex", "streaming"])
 def run(request, recording, checkpoint) -> Run:
     """Replays in a mode; returns what was written."""
-    rules = ["brain:=local", f"checkpoint:={checkpoint}", f"mode:={request.param}"]
+    return partial(replayed, recording, checkpoint, [f"mode:={request.param}"])
+
+
+def replayed(
+    recording: Path, checkpoint: Path, rules: list[str], out: Path, *more: str, ros: bool = False
+) -> bytes:
+    rules = ["brain:=local", f"checkpoint:={checkpoint}", *rules]
     rules += ["voice_detector:=energy", "forced_listens:=1", "fallback:=none"]
     # Short turns with silence between them: a replay goes on until the robot is silent.
     rules += ["length_penalty:=0.3", "listen_scale:=100.0"]
     rules += ["kv_capacity:=512", "window_high_tokens:=300", "window_low_tokens:=200"]
-
-    def run(out: Path, *more: str, ros: bool = False) -> bytes:
-        values = omni_parameters(None, [*rules, *more])
-        with open_bag(recording) as bag:
-            replay(bag, out, ros=ros, parameters=values, progress=no_progress)
-        return (out / "data.mcap").read_bytes()
-
-    return run
+    values = omni_parameters(None, [*rules, *more])
+    with open_bag(recording) as bag:
+        replay(bag, out, ros=ros, parameters=values, progress=no_progress)
+    return (out / "data.mcap").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +136,25 @@ def test_a_turn_that_goes_on_past_the_recording_is_told_to_its_end(
     assert last.stamp_ns > end_ns + NS_PER_S  # or there would be nothing to see here
     said = [m for m in made if isinstance(m, SpeechChunk) and m.turn == last.turn]
     assert last.turn_samples <= sum(len(chunk.data) for chunk in said)
+
+
+@pytest.fixture
+def built_run(recording: Path, tiny_checkpoint: Path, engines: Path, monkeypatch) -> Run:
+    """Replays over four bits under onnxruntime, built before."""
+    from minicpmo_ros.runtime.cache import EngineCache
+    from minicpmo_ros.runtime.load import load_network
+    from tests.built_network import recipe
+
+    load_network(tiny_checkpoint, recipe("cpu"), cache=EngineCache(engines))
+    monkeypatch.setenv("MINICPMO_ENGINES", str(engines))
+    return partial(replayed, recording, tiny_checkpoint, ["recipe:=cpu", "threads:=1"])
+
+
+def test_a_recipe_of_few_bits_replays_to_the_same_bytes(built_run: Run, tmp_path: Path) -> None:
+    """Through real nodes, where there is ROS."""
+    first = built_run(tmp_path / "first")
+    assert built_run(tmp_path / "again", ros=HAS_ROS) == first
+    with open_bag(tmp_path / "first") as bag:
+        made = [message for _, _, message in bag.messages() if isinstance(message, Decision)]
+    assert {decision.brain for decision in made} == {"local"}
+    assert len({decision.p_listen for decision in made}) == SECONDS
