@@ -143,7 +143,7 @@ class Recipe:
     llm: LlmRecipe = field(default_factory=LlmRecipe)
     speech: SpeechRecipe = field(default_factory=SpeechRecipe)
     targets: tuple[str, ...] = key(
-        (), "tensorrt_rtx: cards to build for; none: this machine's.", choices=TARGETS
+        (), "tensorrt_rtx: cards to build for; none: all from sm80 on.", choices=TARGETS
     )
     scaling: str = key(
         "none",

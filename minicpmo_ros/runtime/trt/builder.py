@@ -47,8 +47,8 @@ def build(
 
     Args:
         profiles: see `trt.profiles`.
-        targets: cards by name, sm86 or sm120; none: this machine's, or where it has none, with
-            TensorRT-RTX, all that the library supports.
+        targets: cards by name, sm86 or sm120; none: with TensorRT-RTX its own choice, else this
+            machine's.
         timing_cache: file shared by builds; where building measures nothing it is left alone.
         workspace: bytes of the card that a kernel may ask for at most; None: all of it.
 

@@ -34,11 +34,14 @@ def engine_job(
     """The engine of a piece whose graph is in the cache when the job is done.
 
     Raises:
-        EngineError: the library is not installed; or no targets are named and there is no card.
+        EngineError: the library is not installed; or it builds for the card of its machine alone,
+            and there is none.
     """
     made_by = library(piece.runtime)
     wanted = profiles(piece, config, recipe)
-    targets = recipe.targets if made_by.names_targets else ()
+    # Not those of this machine: the same recipe means the same engine on every machine, and finds
+    # what another built.
+    targets = recipe.targets or made_by.usual_targets if made_by.names_targets else ()
     graph = piece.key(fingerprint)
     about = {**graph.shapes, "profiles": [dict(one) for one in wanted]}
     target = "+".join(targets) or Card().target

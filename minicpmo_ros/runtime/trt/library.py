@@ -71,6 +71,12 @@ class Library:
         names = self.module.ComputeCapability.__members__
         return sorted((name.lower() for name in names if name.startswith("SM")), key=_capability)
 
+    @property
+    def usual_targets(self) -> tuple[str, ...]:
+        """Cards that an engine is built for unless others are named: all from sm80 on, for those
+        before have no products of four bits. Fewer make it neither smaller nor sooner built."""
+        return tuple(target for target in self.targets() if _capability(target) >= 80)
+
 
 _loaded: dict[str, Library] = {}
 _lock = threading.Lock()

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,24 @@ pytest.importorskip("onnxscript", reason="writing ONNX files needs the extra exp
 pytest.importorskip("tensorrt_rtx", reason="building engines needs the extra rtx")
 from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.runtime.build import Job
+from minicpmo_ros.runtime.cache import EngineCache
 from minicpmo_ros.runtime.export.plans import audio_plan, decoder_plan, vision_plan
 from minicpmo_ros.runtime.export.writer import Plan, export
-from minicpmo_ros.runtime.trt import builder, library
+from minicpmo_ros.runtime.pieces import pieces
+from minicpmo_ros.runtime.recipe import load
+from minicpmo_ros.runtime.trt import builder, jobs, library
 from minicpmo_ros.runtime.trt.builder import assert_packed, build
+from minicpmo_ros.runtime.trt.jobs import engine_job
 from minicpmo_ros.runtime.trt.library import Library
 from minicpmo_ros.runtime.trt.profiles import (
     audio_profiles,
     decoder_profiles,
     head_profiles,
+    turn_profiles,
     vision_profiles,
 )
+from tests.runtime.trt.conftest import TurnGraph
 from tests.runtime.trt.networks import LARGE, llm_files, random_llm
 
 DECODER = decoder_profiles(64, 512, packed=True)
@@ -42,12 +50,20 @@ def written(plan: Plan, file: Path) -> Path:
     """A file of random weights."""
     random = np.random.default_rng(0)
     sizes = {name: tuple(one.shape) for name, one in plan.make().named_parameters()}
-    export(plan, lambda name: random.standard_normal(sizes[name]).astype(np.float32) * 0.05, file)
+
+    def read(name: str) -> np.ndarray:
+        return random.standard_normal(sizes[name]).astype(np.float32) * 0.05
+
+    export(replace(plan, joined={}), read, file)
     return file
 
 
 def test_every_stage_of_a_network_is_built(
-    rtx: Library, half: list[Path], tiny_checkpoint: Path, tmp_path: Path
+    rtx: Library,
+    half: list[Path],
+    turn_graph: TurnGraph,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
 ) -> None:
     config = ModelConfig.load(tiny_checkpoint)
     fp16: Any = {"precision": "fp16", "dtype": "float16"}
@@ -62,6 +78,7 @@ def test_every_stage_of_a_network_is_built(
             written(speech, tmp_path / "speech.onnx"),
             decoder_profiles(64, 512, packed=False),
         ),
+        (turn_graph(config.llm.head_dim, "float16"), turn_profiles(4)),
     ]
     for onnx_file, profiles in stages:
         engine = tmp_path / f"{onnx_file.stem}.engine"
@@ -120,6 +137,27 @@ def test_each_target_is_built_for(rtx: Library, half: list[Path], tmp_path: Path
     with pytest.raises(EngineError, match=r"cannot build llm.00.onnx for sm75: .*int4"):
         build(rtx, half[0], tmp_path / "engine", DECODER, targets=("sm75",))
     assert not (tmp_path / "engine").exists()
+
+
+def job(tiny_checkpoint: Path, tmp_path: Path, *targets: str) -> Job:
+    config = ModelConfig.load(tiny_checkpoint)
+    recipe = replace(load("rtx"), targets=targets)
+    (piece,) = (one for one in pieces(config, recipe) if one.name == "llm.turn")
+    return engine_job(piece, "mark", config, recipe, EngineCache(tmp_path))
+
+
+def test_a_recipe_means_the_same_engine_on_every_machine(
+    rtx: Library, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a card or without: all that take four bits, unless it names some."""
+    monkeypatch.setattr(jobs, "Card", None)
+    usual = job(tiny_checkpoint, tmp_path).key.target.split("+")
+    assert {"sm80", "sm86", "sm89", "sm120"} <= set(usual) <= set(rtx.targets()) - {"sm75"}
+    assert job(tiny_checkpoint, tmp_path, "sm89", "sm120").key.target == "sm89+sm120"
+
+
+def test_the_usual_targets_take_four_bits(rtx: Library, half: list[Path], tmp_path: Path) -> None:
+    assert build(rtx, half[0], tmp_path / "engine", DECODER, targets=rtx.usual_targets).nbytes
 
 
 def test_what_cannot_be_parsed_is_named(rtx: Library, half: list[Path], tmp_path: Path) -> None:
