@@ -22,6 +22,7 @@ from minicpmo_ros.bench.growth import HOUR, STEPS, growth_ms, last_over_first, s
 from minicpmo_ros.bench.layers import layer_ms
 from minicpmo_ros.bench.noise import random_tokenizer
 from minicpmo_ros.bench.random_pieces import write_random
+from minicpmo_ros.bench.whole import least_tokens
 from minicpmo_ros.errors import ConfigError, EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.tiny import SIZES, config_json
@@ -65,11 +66,14 @@ def bench(
         hours: of the long session; 0 leaves it out.
 
     Raises:
-        ConfigError: an unknown size. EngineError: too little memory or disk.
+        ConfigError: an unknown size, or more units than tokens have room for. EngineError: too
+            little memory or disk.
     """
     if size not in SIZES:
         raise ConfigError(f"size '{size}': there are {', '.join(SIZES)}")
     config = ModelConfig.from_json(config_json(size))
+    if tokens < (least := least_tokens(config, units)):
+        raise ConfigError(f"tokens: {tokens} must be {least} or more for {units} units")
     wanted = recipe.load(RECIPE)
     if threads:
         torch.set_num_threads(threads)
@@ -96,9 +100,11 @@ def bench(
         bar.update(task, description="growth")
         grown = _lived(growth, threads, lambda one, words: growth_ms(one, words, advance))
         bar.update(task, description=f"{hours:g} hours")
-        times = _lived(
-            session, threads, lambda one, words: session_ms(one, words, seconds, advance)
-        )
+        times: list[float] = []
+        if seconds:
+            times = _lived(
+                session, threads, lambda one, words: session_ms(one, words, seconds, advance)
+            )
         cards: list[Figure] = []
         if torch.cuda.is_available():
             for precision in ("bf16", "int4"):
@@ -109,10 +115,11 @@ def bench(
         bar.console.print(_encoders_table(encoders))
         bar.console.print(_growth_table(growth, grown))
     figures = _figures(size, layers, encoders, whole)
-    figures += [Figure(f"engines.unit_ms.{name}", ms, "ms") for name, ms in grown.items()]
+    prefix = _prefix(size)
+    figures += [Figure(f"{prefix}unit_ms.{name}", ms, "ms") for name, ms in grown.items()]
     if times:
-        ratio = last_over_first(times)
-        figures.append(Figure.at_most("engines.session_2h_unit_time_ratio", ratio, STEADY))
+        name = f"{prefix}session_{hours:g}h_unit_time_ratio"
+        figures.append(Figure.at_most(name, last_over_first(times), STEADY))
     figures += cards
     import onnxruntime
 
@@ -192,8 +199,13 @@ def _lived(size: str, threads: int, live: Callable[[Network, Tokenizer], Any]) -
         return live(network, random_tokenizer(config.llm.vocab))
 
 
+def _prefix(size: str) -> str:
+    """Of names of figures: those without a size are of the full one."""
+    return "engines." if size == "full" else f"engines.{size}."
+
+
 def _figures(size: str, layers: Found, encoders: Found, whole: Found) -> list[Figure]:
-    name = "engines." if size == "full" else f"engines.{size}."
+    name = _prefix(size)
 
     def at_most(name: str, value: float, limit: float, unit: str = "") -> Figure:
         """Goals are those of the full size."""

@@ -23,6 +23,11 @@ from minicpmo_ros.runtime.load import assemble
 from minicpmo_ros.runtime.pieces import GRAPH_FILE, pieces
 
 
+def least_tokens(config: ModelConfig, units: int) -> int:
+    """Of context, for a prompt and so many units with a picture each."""
+    return 80 + units * (config.resampler.queries + 2 + 10 + 12)
+
+
 def measure(spec: dict[str, Any]) -> dict[str, float]:
     """Load, read a prompt that leaves room for the units alone, and live through some units.
 
@@ -43,8 +48,7 @@ def measure(spec: dict[str, Any]) -> dict[str, float]:
     loading_s = time.perf_counter() - began
     loaded = peak_bytes()
     tokens, units = spec["tokens"], spec["units"]
-    rows = units * (config.resampler.queries + 2 + 10 + 12)
-    prompt = max(tokens - rows - 80, 0)
+    prompt = tokens - least_tokens(config, units)
     began = time.perf_counter()
     found = unit_ms(
         network,
