@@ -28,7 +28,6 @@ from minicpmo_ros.runtime.int4 import can_quantise, quantise
 from minicpmo_ros.runtime.kv import frequencies
 from minicpmo_ros.runtime.load import Loader
 from minicpmo_ros.runtime.pieces import Piece
-from minicpmo_ros.runtime.stages import Stage
 
 Array = NDArray[Any]
 Feed = dict[str, Array]
@@ -39,7 +38,8 @@ DECODES = 3
 # Rows by which keys are moved.
 SLID = 500
 LARGEST_HALF = 65504.0
-# What half precision, or inputs that are rounded to eight bits, explain.
+# What half precision, or inputs that are rounded to eight bits, explain in a layer. Errors of
+# layers add up as roundings do that know nothing of each other: by the root of their number.
 EXPECTED = {"fp32": 1e-4, "fp16": 2e-2, "int8": 5e-2, "int4": 5e-2}
 
 
@@ -50,7 +50,7 @@ class Checked:
     Errors are square roots of mean squares, as shares of those of what is right, the worst of all
     steps; runtime: against the file's own weights; whole: against the checkpoint's. rows: runtime's
     of the keys. largest: of all that flows through the stage in torch; above 65,504 half precision
-    overflows.
+    overflows. layers: in the file, 1 for a head.
     """
 
     piece: Piece
@@ -58,12 +58,13 @@ class Checked:
     whole: float
     rows: float
     largest: float
+    layers: int = 1
 
     @property
     def expected(self) -> bool:
         """Whether the runtime's error is what its precision explains, and all values fit."""
         fits = self.piece.dtype == "float32" or self.largest < LARGEST_HALF
-        limit = EXPECTED[self.piece.precision]
+        limit = EXPECTED[self.piece.precision] * self.layers**0.5
         return fits and all(error <= limit for error in (self.runtime, self.rows))  # never NaN
 
 
@@ -144,10 +145,27 @@ class _Largest(TorchFunctionMode):
         return found
 
 
+@dataclass(frozen=True)
+class Step:
+    """What a stage is given, and how many rows it leaves in its caches."""
+
+    feed: Feed
+    rows: int = 0
+
+
+@dataclass
+class Ran:
+    """What came of the steps, and keys if there are any: [layers, heads, rows, head_dim]."""
+
+    outputs: list[Array]
+    keys: list[Array]
+    largest: float = 0.0
+
+
 def check(
     config: ModelConfig, read: Read, loader: Loader, calibration: Calibration | None = None
 ) -> Iterator[Checked]:
-    """File by file, holding the weights of one of them in torch, twice.
+    """File by file, holding the weights of one of them in torch at a time.
 
     Args:
         read: the checkpoint's weights by name.
@@ -164,26 +182,21 @@ def check(
         if calibration is not None and piece.calibration:
             scaled = calibration.scaled(read)
             importance = plans.named(piece, calibration.importance)
-        rounded = TorchStage(piece, config, scaled, importance)
-        exact = TorchStage(piece, config, read)
-        if piece.name == "vision":
-            pairs = _run(loader.stage(piece.name), rounded, exact, _pictures(config, random))
-            rows = 0.0
-        elif piece.name.endswith(".head"):
-            feeds = [{"hidden": hidden[piece.part][-1:]}]
-            pairs, rows = _run(loader.stage(piece.name), rounded, exact, feeds), 0.0
-        elif piece.name.endswith(".turn"):
-            feeds = [_slide(config, random)]
-            pairs, rows = _run(loader.stage(piece.name), rounded, exact, feeds), 0.0
-        else:
-            pairs, rows = _run_cached(config, piece, rounded, exact, loader, hidden, random)
-        largest = max(exact.largest, rounded.largest)
-        runtime, whole = (_worst(some) for some in zip(*pairs, strict=True))
-        yield Checked(piece, runtime, whole, rows, largest)
-
-
-Pairs = list[tuple[tuple[Array, Array], tuple[Array, Array]]]
-"""What a stage gave and torch with rounded weights; the same and torch with exact ones."""
+        steps = _steps(config, piece, hidden, random)
+        caches = _cache_shapes(config, piece, loader, steps)
+        mine = _built(loader, piece, steps)
+        rounded = _in_torch(TorchStage(piece, config, scaled, importance), steps, caches)
+        exact = _in_torch(TorchStage(piece, config, read), steps, caches)
+        if caches:
+            hidden[piece.part] = np.concatenate(exact.outputs)
+        yield Checked(
+            piece,
+            runtime=_worst(zip(mine.outputs, rounded.outputs, strict=True)),
+            whole=_worst(zip(mine.outputs, exact.outputs, strict=True)),
+            rows=_worst(zip(mine.keys, rounded.keys, strict=True)) if caches else 0.0,
+            largest=max(rounded.largest, exact.largest),
+            layers=_layers(config, piece),
+        )
 
 
 def unknown(name: str) -> Array | None:
@@ -191,57 +204,67 @@ def unknown(name: str) -> Array | None:
     return None
 
 
-def _run(built: Stage, rounded: TorchStage, exact: TorchStage, feeds: list[Feed]) -> Pairs:
-    pairs: Pairs = []
-    for feed in feeds:
-        found = built.run(feed)[0]
-        pairs.append(((found, rounded.run(feed)[0]), (found, exact.run(feed)[0])))
-    return pairs
+def _steps(
+    config: ModelConfig, piece: Piece, hidden: dict[str, Array], random: np.random.Generator
+) -> list[Step]:
+    """What a piece is given: noise, or what torch made of the files before it."""
+    if piece.name == "vision":
+        return [Step(feed) for feed in _pictures(config, random)]
+    if piece.name == "audio":
+        return _seconds(config, random)
+    if piece.name.endswith(".head"):
+        return [Step({"hidden": hidden[piece.part][-1:]})]
+    if piece.name.endswith(".turn"):
+        return [Step(_slide(config, random))]
+    return _tokens(config, piece, hidden, random)
 
 
-def _run_cached(
-    config: ModelConfig,
-    piece: Piece,
-    rounded: TorchStage,
-    exact: TorchStage,
-    loader: Loader,
-    hidden: dict[str, Array],
-    random: np.random.Generator,
-) -> tuple[Pairs, float]:
-    """Some tokens and then single ones, or seconds of sound, each behind what was before; and the
-    error of the keys."""
-    built = loader.cached_file(piece)
+def _layers(config: ModelConfig, piece: Piece) -> int:
+    whole = {"vision": config.vision.layers, "audio": config.audio.layers}
+    return piece.layers[1] - piece.layers[0] or whole.get(piece.name, 1)
+
+
+def _cache_shapes(
+    config: ModelConfig, piece: Piece, loader: Loader, steps: list[Step]
+) -> list[tuple[int, int, int]]:
+    """Of a piece that has caches, for all rows of the steps."""
+    rows = sum(step.rows for step in steps)
+    if not rows:
+        return []
     heads, dim, _ = loader.cache_sizes(piece.part)
-    layers = piece.layers[1] - piece.layers[0] or config.audio.layers
-    steps = (
-        _seconds(config, random)
-        if piece.name == "audio"
-        else _tokens(config, piece, hidden, random)
-    )
-    rows = sum(new for _, new in steps)
-    mine = built.cache(rows)
-    both = [
-        (stage, [np.zeros((heads, rows, dim), np.float32) for _ in range(2 * layers)])
-        for stage in (rounded, exact)
-    ]
-    pairs: Pairs = []
-    keys: list[tuple[Array, Array]] = []
+    return [(heads, rows, dim)] * (2 * _layers(config, piece))
+
+
+def _built(loader: Loader, piece: Piece, steps: list[Step]) -> Ran:
+    ran = Ran([], [])
+    if not steps[0].rows:
+        stage = loader.stage(piece.name)
+        ran.outputs = [stage.run(step.feed)[0] for step in steps]
+        return ran
+    cached = loader.cached_file(piece)
+    cache = cached.cache(sum(step.rows for step in steps))
+    for step in steps:
+        ran.outputs.append(cached.step(step.feed, cache, cache.length, step.rows))
+        ran.keys.append(cache.keys(step.rows))
+    return ran
+
+
+def _in_torch(stage: TorchStage, steps: list[Step], shapes: list[tuple[int, int, int]]) -> Ran:
+    ran = Ran([], [])
+    caches = [np.zeros(shape, np.float32) for shape in shapes]
+    named = {f"cache.{index}": cache for index, cache in enumerate(caches)}
     at = 0
-    for step, new in steps:
-        found = built.step(step, mine, at, new)
-        right = []
-        for stage, caches in both:
-            named = {f"cache.{index}": cache for index, cache in enumerate(caches)}
-            out, *own = stage.run({**step, "past": np.array([at], np.int64), **named})
-            for cache, some in zip(caches, own, strict=True):
-                cache[:, at : at + new] = some
-            right.append(out)
-            if stage is rounded:
-                keys.append((mine.keys(new), np.stack(own[0::2])))
-        pairs.append(((found, right[0]), (found, right[1])))
-        at += new
-    hidden[piece.part] = np.concatenate([exactly for _, (_, exactly) in pairs])
-    return pairs, _worst(keys)
+    for step in steps:
+        past = {"past": np.array([at], np.int64)} if caches else {}
+        out, *own = stage.run({**step.feed, **past, **named})
+        ran.outputs.append(out)
+        for cache, some in zip(caches, own, strict=True):
+            cache[:, at : at + step.rows] = some
+        if caches:
+            ran.keys.append(np.stack(own[0::2]))
+        at += step.rows
+    ran.largest = stage.largest
+    return ran
 
 
 def _worst(pairs: Iterable[tuple[Array, Array]]) -> float:
@@ -255,13 +278,13 @@ def _error(found: Array, right: Array) -> float:
 
 def _tokens(
     config: ModelConfig, piece: Piece, hidden: dict[str, Array], random: np.random.Generator
-) -> list[tuple[Feed, int]]:
+) -> list[Step]:
     """What the file before gave, or noise: many at once, and then one by one."""
     width = config.llm.hidden if piece.part == "llm" else config.speech.hidden
     start = (random.standard_normal((PREFILL + DECODES, width)) * 0.02).astype(np.float32)
     whole = start if piece.layers[0] == 0 else hidden[piece.part]
-    steps = [({"embeds": whole[:PREFILL]}, PREFILL)]
-    return steps + [({"embeds": whole[i : i + 1]}, 1) for i in range(PREFILL, len(whole))]
+    steps = [Step({"embeds": whole[:PREFILL]}, PREFILL)]
+    return steps + [Step({"embeds": whole[i : i + 1]}, 1) for i in range(PREFILL, len(whole))]
 
 
 def _slide(config: ModelConfig, random: np.random.Generator) -> Feed:
@@ -286,10 +309,13 @@ def _pictures(config: ModelConfig, random: np.random.Generator) -> list[Feed]:
     return feeds
 
 
-def _seconds(config: ModelConfig, random: np.random.Generator) -> list[tuple[Feed, int]]:
+def _seconds(config: ModelConfig, random: np.random.Generator) -> list[Step]:
     mels = (random.standard_normal((3, config.audio.mels, WINDOW_FRAMES)) * 0.3).astype(np.float32)
     frames = np.array([100], np.int64)
     return [
-        ({"mel": mel, "opening": np.array([number == 0]), "frames": frames}, POSITIONS_PER_SECOND)
+        Step(
+            {"mel": mel, "opening": np.array([number == 0]), "frames": frames},
+            POSITIONS_PER_SECOND,
+        )
         for number, mel in enumerate(mels)
     ]
