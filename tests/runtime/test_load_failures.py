@@ -1,0 +1,170 @@
+"""What keeps a network from being built or loaded is told, and before anything was begun."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from minicpmo_ros.errors import CheckpointError, EngineError
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.tiny import config_json
+from minicpmo_ros.runtime import disk, load, recipe
+from minicpmo_ros.runtime.cache import EngineCache
+from minicpmo_ros.runtime.load import ensure, load_network
+from minicpmo_ros.runtime.planning import run_memory
+from tests import built_network
+from tests.runtime.quick_export import Writer, cache, writer
+
+if TYPE_CHECKING:
+    from minicpmo_ros.runtime.api import Network
+
+__all__ = ["cache", "writer"]
+
+FP32 = built_network.recipe("fp32")
+# Of the tiny network.
+NEARLY = run_memory(ModelConfig.from_json(config_json("tiny", 1024)), FP32).total - 10**6
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "nbytes", "said"),
+    [
+        (
+            disk,
+            "free_bytes",
+            10**6,
+            r"what is to be built needs 9\.\d MB of disk, 1\.0 MB are free",
+        ),
+        (load, "available_bytes", 10**8, r"takes 0\.\d+ GB of memory at once, 0\.10 GB are free"),
+        (load, "total_bytes", 4 * 10**8, r"GB of memory \(.*there are 0\.40 GB; even with 1024"),
+        (load, "total_bytes", NEARLY, r"; kv_capacity: \d+ would fit"),
+    ],
+)
+def test_too_little_room_is_told_before_anything_is_built(
+    where: Any,
+    name: str,
+    nbytes: int,
+    said: str,
+    tiny_checkpoint: Path,
+    cache: EngineCache,
+    writer: Writer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(where, name, lambda *given: nbytes)
+    with pytest.raises(EngineError, match=said):
+        load_network(tiny_checkpoint, FP32, cache=cache)
+    assert writer.made == []
+    assert cache.entries() == [] and cache.broken() == {}
+
+
+def test_what_is_built_needs_no_room_to_build(
+    tiny_checkpoint: Path, cache: EngineCache, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ensure(tiny_checkpoint, FP32, cache)
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: 0)
+    monkeypatch.setattr(load, "available_bytes", lambda: 1)
+    assert ensure(tiny_checkpoint, FP32, cache) == files
+    monkeypatch.setattr(load, "total_bytes", lambda: 10**8)
+    with pytest.raises(EngineError, match=r"there are 0\.10 GB"):  # it would not run
+        ensure(tiny_checkpoint, FP32, cache)
+
+
+def without_modules(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """As if they were not installed, also for our own modules that import them first."""
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, None)
+    for ours in ("model.checkpoint", "runtime.export.plans", "runtime.export.writer"):
+        monkeypatch.delitem(sys.modules, f"minicpmo_ros.{ours}", raising=False)
+
+
+@pytest.mark.parametrize("missing", ["torch", "onnx_ir", "onnxscript"])
+def test_what_building_needs_is_told_and_is_not_needed_to_load(
+    missing: str,
+    tiny_checkpoint: Path,
+    engines: Path,
+    built: Callable[[str], Network],
+    cache: EngineCache,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built("fp32")
+    without_modules(monkeypatch, missing)
+    found = load_network(tiny_checkpoint, FP32, cache=EngineCache(engines))
+    assert "recipe fp32 on onnxruntime" in found.about
+    with pytest.raises(EngineError, match=r"building needs the extras 'model' and 'export' \(.*"):
+        load_network(tiny_checkpoint, FP32, cache=cache)
+    assert cache.entries() == [] and cache.broken() == {}
+
+
+@pytest.mark.parametrize("version", ["", "1.21.4", "0.30"])
+def test_onnxruntime_is_asked_for_before_anything_is_built(
+    version: str,
+    tiny_checkpoint: Path,
+    cache: EngineCache,
+    writer: Writer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if version:
+        monkeypatch.setattr("onnxruntime.__version__", version)
+    else:
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    said = f"onnxruntime {version} .*1.22 or later" if version else "onnxruntime is not installed"
+    with pytest.raises(EngineError, match=said):
+        load_network(tiny_checkpoint, FP32, cache=cache)
+    assert writer.made == []
+
+
+def test_a_card_is_asked_for_before_anything_is_built(
+    tiny_checkpoint: Path, cache: EngineCache, writer: Writer
+) -> None:
+    from minicpmo_ros.runtime.trt.card import Card
+
+    try:
+        Card()
+    except EngineError:
+        pass
+    else:
+        pytest.skip("there is a card")
+    with pytest.raises(EngineError):
+        load_network(tiny_checkpoint, recipe.load("rtx"), cache=cache)
+    assert writer.made == []
+
+
+@pytest.mark.parametrize(
+    ("piece", "name"),
+    [("vision", "stage.onnx"), ("llm.00", "stage.onnx"), ("speech.tables", "projector.npz")],
+)
+def test_a_file_of_other_bytes_is_told_by_name(
+    piece: str,
+    name: str,
+    tiny_checkpoint: Path,
+    engines: Path,
+    built: Callable[[str], Network],
+    tmp_path: Path,
+) -> None:
+    """Its size is right, so only loading it tells."""
+    built("fp32")
+    own = EngineCache(shutil.copytree(engines, tmp_path / "own"))
+    files = ensure(tiny_checkpoint, FP32, own)
+    (file,) = (file for one, file in files.items() if one.name == piece)
+    spoilt = (file if file.is_dir() else file.parent) / name
+    size = spoilt.stat().st_size
+    spoilt.write_bytes(np.random.default_rng(0).bytes(size))
+    with pytest.raises(EngineError) as caught:
+        load_network(tiny_checkpoint, FP32, cache=own)
+    assert str(spoilt) in str(caught.value)
+    assert f"`minicpmo engines clean {spoilt.parent.name}`" in str(caught.value)
+    own.clean([spoilt.parent.name])
+    load_network(tiny_checkpoint, FP32, cache=own)
+
+
+def test_no_checkpoint_is_told(tmp_path: Path, cache: EngineCache, writer: Writer) -> None:
+    with pytest.raises(CheckpointError, match="nowhere: there is no such directory"):
+        load_network(tmp_path / "nowhere", FP32, cache=cache)
+    with pytest.raises(CheckpointError, match=r"has no config\.json"):
+        load_network(tmp_path, FP32, cache=cache)
+    assert writer.made == []
