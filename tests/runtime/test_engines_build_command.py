@@ -1,0 +1,233 @@
+"""`minicpmo engines plan`, `build` and `check`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from minicpmo_ros.cli import app
+from minicpmo_ros.errors import CheckpointError, ConfigError, EngineError
+from minicpmo_ros.model.checkpoint import Checkpoint
+from minicpmo_ros.runtime import commands
+from minicpmo_ros.runtime.cache import EngineCache
+from minicpmo_ros.runtime.load import ensure, load_network
+from minicpmo_ros.runtime.recipe import Recipe
+from tests import built_network
+from tests.runtime.outliers import conversations
+from tests.runtime.quick_export import Writer, writer
+
+if TYPE_CHECKING:
+    from minicpmo_ros.runtime.api import Network
+
+__all__ = ["writer"]
+
+GRAPHS = ["vision", "audio", "llm.00", "llm.01", "llm.head", "speech", "speech.head"]
+TABLES = ["llm.tables", "speech.tables"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where engines lie."""
+    monkeypatch.setenv("MINICPMO_ENGINES", str(tmp_path / "engines"))
+    return tmp_path / "engines"
+
+
+@pytest.fixture
+def fp32(tmp_path: Path) -> str:
+    return str(built_network.write_recipe(tmp_path / "fp32.yaml"))
+
+
+@pytest.fixture
+def engines_folder(engines: Path, built: Callable[[str], Network]) -> Path:
+    built("fp32")
+    return engines
+
+
+def run(command: str, checkpoint: Path, recipe: str) -> tuple[int, str]:
+    words = ["engines", command, "--checkpoint", str(checkpoint), "--recipe", recipe]
+    result = CliRunner().invoke(app, words)
+    if isinstance(result.exception, Exception) and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Cells of a table's lines by the first of them."""
+    found = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in text.splitlines()]
+    return {cells[0]: cells[1:] for cells in found if cells}
+
+
+def test_a_plan_says_what_is_to_be_written_and_begins_nothing(
+    tiny_checkpoint: Path, folder: Path, fp32: str, writer: Writer
+) -> None:
+    code, text = run("plan", tiny_checkpoint, fp32)
+    assert code == 0
+    found = rows(text)
+    assert set(found) == {"part", *GRAPHS, *TABLES}
+    assert found["llm.00"] == ["onnxruntime", "fp32", "0.6 MB", "0.60 GB", ""]
+    assert found["llm.tables"][:3] == ["numpy", "fp32", "0.5 MB"]
+    assert re.search(rf"to write: \d\.\d MB in {folder}, .* free", " ".join(text.split()))
+    assert "to build: 0.6" in text
+    assert "8192 tokens of context 8.4 MB" in text
+    assert writer.made == []
+    assert {file.name for file in folder.rglob("*")} <= {"checkpoints.json"}
+
+
+def test_a_plan_knows_what_is_built(
+    tiny_checkpoint: Path, folder: Path, fp32: str, writer: Writer
+) -> None:
+    assert run("build", tiny_checkpoint, fp32)[0] == 0
+    (audio,) = folder.glob("audio-*")
+    shutil.rmtree(audio)
+    code, text = run("plan", tiny_checkpoint, fp32)
+    assert code == 0
+    there = {name for name, cells in rows(text).items() if cells[-1] == "yes"}
+    assert there == {*GRAPHS, *TABLES} - {"audio"}
+    assert "to write: 1.0 MB" in text
+    run("build", tiny_checkpoint, fp32)
+    text = run("plan", tiny_checkpoint, fp32)[1]
+    assert "to write: 0.0 kB" in text and "to build: 0.0 kB" in text
+
+
+@pytest.mark.parametrize("name", ["rtx", "jetson_orin"])
+def test_a_plan_for_another_machine_can_be_made_here(
+    name: str, tiny_checkpoint: Path, folder: Path
+) -> None:
+    code, text = run("plan", tiny_checkpoint, name)
+    assert code == 0
+    assert rows(text)["llm.00"][1] == "int4"
+    assert "of card: weights" in text
+
+
+def test_a_plan_that_does_not_fit_is_printed_and_fails(
+    tiny_checkpoint: Path, folder: Path, fp32: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "total_bytes", lambda: 10**8)
+    words = ["engines", "plan", "--checkpoint", str(tiny_checkpoint), "--recipe", fp32]
+    result = CliRunner().invoke(app, words)
+    assert set(GRAPHS) < set(rows(result.output))
+    assert isinstance(result.exception, EngineError)
+    assert "there are 0.10 GB" in str(result.exception)
+
+
+def test_a_build_says_where_it_is_and_how_large(
+    tiny_checkpoint: Path, folder: Path, fp32: str, writer: Writer
+) -> None:
+    first = run("build", tiny_checkpoint, fp32)
+    count = len(GRAPHS) + len(TABLES)
+    assert sorted(writer.again()) == sorted([*GRAPHS, *TABLES])
+    assert first[0] == 0
+    assert re.search(rf"{count} files for fp32 in {folder}: \d+\.\d kB", first[1].replace("\n", ""))
+    assert run("build", tiny_checkpoint, fp32) == first
+    assert writer.again() == []
+
+
+@pytest.mark.parametrize("command", ["plan", "build", "check"])
+def test_what_is_of_no_use_is_told(
+    command: str, tiny_checkpoint: Path, tmp_path: Path, folder: Path, fp32: str
+) -> None:
+    with pytest.raises(CheckpointError, match=r"nowhere\W.*(no such directory|no config\.json)"):
+        run(command, tmp_path / "nowhere", fp32)
+    with pytest.raises(ConfigError, match=r"recipe 'rxt' is unknown \(did you mean 'rtx'"):
+        run(command, tiny_checkpoint, "rxt")
+    torch = tmp_path / "own.yaml"
+    torch.write_text("runtime: torch\nprecision: fp32\n")
+    with pytest.raises(EngineError, match="'own' runs on torch, for which nothing is built"):
+        run(command, tiny_checkpoint, str(torch))
+    assert not folder.exists()
+
+
+def test_check_tells_each_file_and_which_is_wrong(
+    tiny_checkpoint: Path,
+    engines_folder: Path,
+    fp32: str,
+    built: Callable[[str], Network],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    own = Path(shutil.copytree(engines_folder, tmp_path / "own"))
+    monkeypatch.setenv("MINICPMO_ENGINES", str(own))
+    code, text = run("check", tiny_checkpoint, fp32)
+    assert code == 0
+    found = rows(text)
+    assert set(found) == {"part", *GRAPHS}
+    assert found["llm.00"][:2] == ["onnxruntime", "fp32"]
+    assert not any("!" in cell for cells in found.values() for cell in cells)
+
+    files = ensure(tiny_checkpoint, built_network.recipe("fp32"), EngineCache(own))
+    (head,) = (file for piece, file in files.items() if piece.name == "llm.head")
+    weights = np.memmap(head.with_suffix(".bin"), np.float32, "r+")
+    weights[:128] = 0
+    weights.flush()
+    code, text = run("check", tiny_checkpoint, fp32)
+    assert code == 1
+    assert [name for name, cells in rows(text).items() if cells[2].endswith("!")] == ["llm.head"]
+
+
+def test_a_check_of_a_missing_card_builds_nothing(
+    tiny_checkpoint: Path, folder: Path, writer: Writer
+) -> None:
+    from minicpmo_ros.runtime.trt.card import Card
+
+    try:
+        Card()
+    except EngineError:
+        pass
+    else:
+        pytest.skip("there is a card")
+    with pytest.raises(EngineError):
+        run("check", tiny_checkpoint, "rtx")
+    assert writer.made == []
+
+
+def test_a_scaled_language_model_is_built_checked_and_runs(
+    tiny_checkpoint: Path,
+    built: Callable[[str], Network],
+    engines_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only its layers differ from those that are rounded as they are."""
+    built("cpu")
+    own = Path(shutil.copytree(engines_folder, tmp_path / "own"))
+    monkeypatch.setenv("MINICPMO_ENGINES", str(own))
+    cache = EngineCache(own)
+    plain = built_network.recipe("cpu")
+    scaled: Recipe = replace(plain, scaling="awq")
+    monkeypatch.setattr("minicpmo_ros.runtime.recipe.load", lambda name: scaled)
+    with pytest.raises(
+        EngineError, match=r"calibration-.*is not there: run `minicpmo engines build"
+    ):
+        load_network(tiny_checkpoint, scaled, cache=cache)
+    assert run("plan", tiny_checkpoint, "scaled")[0] == 0
+
+    asked = []
+
+    def sequences() -> list:
+        asked.append(1)
+        return conversations(Checkpoint(tiny_checkpoint), 1, (60,))
+
+    commands.build(tiny_checkpoint, "scaled", sequences)
+    commands.build(tiny_checkpoint, "scaled", sequences)
+    assert asked == [1]
+    files, before = (ensure(tiny_checkpoint, one, cache) for one in (scaled, plain))
+    differ = {piece.name for piece, file in files.items() if file not in before.values()}
+    assert differ == {"llm.00"}
+    weights = [
+        next(file for piece, file in some.items() if piece.name == "llm.00").with_suffix(".bin")
+        for some in (files, before)
+    ]
+    assert weights[0].stat().st_size == weights[1].stat().st_size
+    assert weights[0].read_bytes() != weights[1].read_bytes()
+
+    assert commands.check(tiny_checkpoint, "scaled")
+    network = load_network(tiny_checkpoint, scaled, cache=cache)
+    assert np.isfinite(network.context(9).read([1, 2, 3])).all()
