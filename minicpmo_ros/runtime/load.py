@@ -44,6 +44,7 @@ def load_network(
     *,
     cache: EngineCache | None = None,
     threads: int = 0,
+    kv_capacity: int = 0,
     progress: Progress = lambda what, share: None,
     say: build.Say = lambda text: None,
 ) -> Network:
@@ -51,7 +52,8 @@ def load_network(
 
     Args:
         directory: of the checkpoint.
-        threads: on a CPU, in place of the recipe's where it is not 0.
+        threads, kv_capacity: in place of the recipe's where they are not 0: threads on a CPU, and
+            the context whose memory is asked for.
         progress: called often, with what is done and the share of all.
 
     Raises:
@@ -74,7 +76,7 @@ def load_network(
         )
     check_runtimes(recipe)
     cache = cache or EngineCache()
-    files = ensure(directory, recipe, cache, progress, say)
+    files = ensure(directory, recipe, cache, progress, say, kv_capacity)
     return assemble(ModelConfig.load(directory), recipe, files, threads, progress)
 
 
@@ -84,6 +86,7 @@ def ensure(
     cache: EngineCache,
     progress: Progress = lambda what, share: None,
     say: build.Say = lambda text: None,
+    kv_capacity: int = 0,
 ) -> dict[Piece, Path]:
     """Files of all pieces (of tables: folders), built where they are not there.
 
@@ -97,7 +100,7 @@ def ensure(
     )
     config = ModelConfig.load(directory)
     found = jobs(directory, mark, config, recipe, cache)
-    _check_room(config, recipe, cache, found)
+    _check_room(config, recipe, cache, found, kv_capacity)
     span = BUILT - HASHED
     folders = build.run(
         [job for _, job in found],
@@ -117,7 +120,11 @@ def ensure(
 
 
 def _check_room(
-    config: ModelConfig, recipe: Recipe, cache: EngineCache, found: list[tuple[Piece, build.Job]]
+    config: ModelConfig,
+    recipe: Recipe,
+    cache: EngineCache,
+    found: list[tuple[Piece, build.Job]],
+    kv_capacity: int,
 ) -> None:
     """Raise EngineError before anything is begun that cannot end well."""
     there = {entry.name for entry in cache.entries()}
@@ -125,7 +132,7 @@ def _check_room(
     takes = {one.piece.name: one.memory for one in planned(config, recipe, set()).pieces}
     to_build = max((takes[piece.name] for piece, _ in missing), default=0)
     here = 0 if recipe.on_card(recipe.llm.runtime) else total_bytes()
-    check_memory(config, recipe, here, to_build, available_bytes())
+    check_memory(config, recipe, here, to_build, available_bytes(), kv_capacity)
     if missing:
         check_disk(cache.folder, sum(job.nbytes for _, job in missing), "what is to be built")
 

@@ -95,12 +95,15 @@ def run_memory(config: ModelConfig, recipe: Recipe, kv_tokens: int = 0) -> RunMe
     return RunMemory("card" if on_card else "memory", weights, kv, tokens, sound, work)
 
 
-def check_memory(config: ModelConfig, recipe: Recipe, have: int, to_build: int, free: int) -> None:
+def check_memory(
+    config: ModelConfig, recipe: Recipe, have: int, to_build: int, free: int, kv_tokens: int = 0
+) -> None:
     """Raise EngineError where a build, or what it makes, will not fit; nothing was begun then.
 
     Args:
         have: bytes of memory that the network may take where it runs; 0: not known here.
         to_build: bytes that building takes. free: bytes that may be taken now; 0: not known.
+        kv_tokens: of context, in place of the recipe's; 0: the recipe's.
     """
     if free and to_build > free:
         raise EngineError(
@@ -108,7 +111,7 @@ def check_memory(config: ModelConfig, recipe: Recipe, have: int, to_build: int, 
             f" once, {bytes_text(free)} are free: end other programs, or build on a larger machine"
             " and copy the folder of engines (`minicpmo engines list` names it)"
         )
-    need = run_memory(config, recipe)
+    need = run_memory(config, recipe, kv_tokens)
     if not have or need.total <= have:
         return
     rest = have - (need.total - need.kv)

@@ -177,6 +177,7 @@ class LocalBrain(Brain):
                 directory,
                 self.config.recipe,
                 threads=self.config.threads,
+                kv_capacity=self.config.duplex.kv_capacity,
                 progress=self.progress,
                 say=_log.info,
             )

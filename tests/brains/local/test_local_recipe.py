@@ -18,7 +18,9 @@ from minicpmo_ros.brains.api import ChatRequest, SessionSetup
 from minicpmo_ros.brains.build import OmniSettings, make_brain
 from minicpmo_ros.errors import ConfigError, EngineError, MinicpmoError
 from minicpmo_ros.messages import Action
-from minicpmo_ros.runtime import ort, recipe
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.runtime import load, ort, recipe
+from minicpmo_ros.runtime.planning import run_memory
 from tests.brains.local.robot import NOBODY, picture, second
 from tests.built_network import write_recipe
 
@@ -220,6 +222,23 @@ def test_a_library_that_is_missing_is_told_before_anything_is_built(
     with pytest.raises(EngineError, match=r"tensorrt"):
         brain_of(**{**settings, "recipe": "rtx"}).open(SessionSetup())
     assert not (tmp_path / "empty").exists()
+
+
+def test_memory_is_asked_for_the_context_that_there_will_be(settings, monkeypatch) -> None:
+    """That of the parameter: what a machine is too small for can be made to fit without another
+    recipe."""
+    large = {**settings, "kv_capacity": 2000}
+    brain_of(**large).open(SessionSetup())
+    sizes, wanted = ModelConfig.load(settings["checkpoint"]), recipe.load(settings["recipe"])
+    have = run_memory(sizes, wanted, 1500).total
+    monkeypatch.setattr(load, "total_bytes", lambda: have)
+    with pytest.raises(EngineError, match=r"2000 tokens of context .* kv_capacity: 1280 would fit"):
+        brain_of(**large).open(SessionSetup())
+    brain_of(**{**large, "kv_capacity": 1280}).open(SessionSetup())
+    # What the recipe says itself counts where the parameter says nothing.
+    monkeypatch.setattr(load, "total_bytes", lambda: run_memory(sizes, wanted, 511).total)
+    with pytest.raises(EngineError, match=r"512 tokens of context"):
+        brain_of(**settings).open(SessionSetup())
 
 
 class Broken:
