@@ -233,7 +233,7 @@ class Loader:
     def file(self, name: str) -> Path:
         self._loaded += 1
         share = BUILT + (1 - BUILT) * self._loaded / len(self._files)
-        self._progress(f"loading {name}", min(share, 1.0))
+        self._progress(name, min(share, 1.0))
         return next(file for piece, file in self._files.items() if piece.name == name)
 
     def stage(self, name: str) -> Stage:

@@ -132,7 +132,8 @@ def test_it_says_what_runs_and_how_far_it_is(settings) -> None:
     shares = [share for _, share in told]
     assert shares == sorted(shares)
     assert 0 < shares[0] < shares[-1] == 1.0
-    assert any("vision" in what for what, _ in told)
+    # As it stands behind "loading local:".
+    assert {"vision", "llm.01", "speech.head"} <= {what for what, _ in told}
 
 
 def test_threads_of_the_parameter_go_before_those_of_the_recipe(settings, monkeypatch) -> None:
