@@ -129,7 +129,8 @@ def _shapes(config: ModelConfig) -> Shapes:
 def pieces(config: ModelConfig, recipe: Recipe, calibration: str = "") -> list[Piece]:
     """All files of a network in the order in which they are built.
 
-    calibration: digest of what the language model's layers are scaled by; "" if they are not.
+    calibration: digest of what the language model's layers are scaled by, and its head is rounded
+    by; "" if they are not.
     """
     llm, speech = recipe.llm, recipe.speech
     found = [
@@ -142,7 +143,8 @@ def pieces(config: ModelConfig, recipe: Recipe, calibration: str = "") -> list[P
         found.append(Piece(name, llm.runtime, llm.precision, kind, (start, stop), calibration))
     if llm.runtime in TENSORRT:  # others need no file for it
         found.append(Piece("llm.turn", llm.runtime, "fp16", kind))
-    found.append(Piece("llm.head", llm.runtime, llm.head, kind))
+    weighed = calibration if llm.head == "int4" else ""
+    found.append(Piece("llm.head", llm.runtime, llm.head, kind, calibration=weighed))
     found.append(Piece("llm.tables", "", llm.embeddings))
     kind = _dtype(recipe, speech.runtime)
     whole = (0, config.speech.layers)

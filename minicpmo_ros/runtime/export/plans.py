@@ -18,6 +18,8 @@ from minicpmo_ros.runtime.export.turn import turn_plan
 from minicpmo_ros.runtime.export.writer import Plan, Read
 from minicpmo_ros.runtime.pieces import BITS, Piece, whole_blocks
 
+HEADS = {"llm.head": "llm.lm_head.weight", "speech.head": "tts.head_code.0.weight"}
+
 
 def plan(piece: Piece, config: ModelConfig) -> Plan:
     """What `writer.export` makes of a piece that is a graph."""
@@ -47,15 +49,13 @@ def weights(piece: Piece, config: ModelConfig, read: Read) -> Read:
         return _vision_weights(read, _ffn(config, piece.precision))
     if piece.name == "audio":
         return lambda name: read(name.removeprefix("audio."))
-    if piece.name == "llm.head":
-        return lambda name: read("llm.lm_head.weight")
-    if piece.name == "speech.head":
-        return lambda name: read("tts.head_code.0.weight")
     return named(piece, read)
 
 
 def named(piece: Piece, of: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Anything of a checkpoint's decoder by names of parameters, by those in the graph."""
+    """Anything of a checkpoint's decoder or head by names of parameters, by those in the graph."""
+    if piece.name in HEADS:
+        return lambda name: of(HEADS[piece.name])
     prefix = "llm.model." if piece.part == "llm" else "tts.model."
     return lambda name: of(prefix + _moved(name, piece.layers[0]))
 
