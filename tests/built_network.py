@@ -16,7 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from minicpmo_ros.runtime.api import Network
-    from minicpmo_ros.runtime.recipe import Recipe
+    from minicpmo_ros.runtime.engines.recipe import Recipe
 
 # One layer a file, so that there is more than one; steps of fewer tokens than a prompt has.
 FP32 = """
@@ -31,7 +31,7 @@ def recipe(name: str) -> Recipe:
     """One that comes with the package, on one thread; or "fp32", in single precision throughout."""
     import yaml
 
-    from minicpmo_ros.runtime import recipe
+    from minicpmo_ros.runtime.engines import recipe
 
     if name == "fp32":
         return recipe.of({"name": name, **yaml.safe_load(FP32)})
@@ -57,7 +57,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def built(tiny_checkpoint: Path, engines: Path) -> Callable[[str], Network]:
     """Gives the tiny network by the name of its recipe, see `recipe`. Only to be used."""
-    from minicpmo_ros.runtime.cache import EngineCache
+    from minicpmo_ros.runtime.engines.cache import EngineCache
     from minicpmo_ros.runtime.load import load_network
 
     loaded: dict[str, Network] = {}

@@ -17,9 +17,9 @@ from minicpmo_ros.model.audio_stream import AudioStream
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.picture import batch, slices
 from minicpmo_ros.model.vision import VisionStage
+from minicpmo_ros.runtime.engines.pieces import Piece
 from minicpmo_ros.runtime.hearing import Hearing
-from minicpmo_ros.runtime.ort import OrtCachedStage, OrtStage
-from minicpmo_ros.runtime.pieces import Piece
+from minicpmo_ros.runtime.ort.stages import OrtCachedStage, OrtStage
 
 DTYPES = {"torch fp32": torch.float32, "torch bf16": torch.bfloat16}
 CPU = torch.device("cpu")

@@ -27,13 +27,13 @@ from minicpmo_ros.errors import ConfigError, EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.tiny import SIZES, config_json
 from minicpmo_ros.model.tokenizer import Tokenizer
-from minicpmo_ros.runtime import recipe
 from minicpmo_ros.runtime.api import Network
-from minicpmo_ros.runtime.disk import check_disk
-from minicpmo_ros.runtime.host_memory import available_bytes
+from minicpmo_ros.runtime.engines import recipe
+from minicpmo_ros.runtime.engines.disk import check_disk
+from minicpmo_ros.runtime.engines.host_memory import available_bytes
+from minicpmo_ros.runtime.engines.pieces import pieces
+from minicpmo_ros.runtime.engines.planning import planned, run_memory
 from minicpmo_ros.runtime.load import assemble
-from minicpmo_ros.runtime.pieces import pieces
-from minicpmo_ros.runtime.planning import planned, run_memory
 
 # The published PyTorch code at full size in bfloat16, on two cores of an EPYC server (ms).
 REFERENCE = {"vision": 6500.0, "audio": 334.0}

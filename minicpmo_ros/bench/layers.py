@@ -17,8 +17,8 @@ from minicpmo_ros.bench.random_pieces import write_random
 from minicpmo_ros.bench.turn_about import turn_about
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.decoder import Decoder
-from minicpmo_ros.runtime.ort import OrtCachedStage
-from minicpmo_ros.runtime.pieces import Piece
+from minicpmo_ros.runtime.engines.pieces import Piece
+from minicpmo_ros.runtime.ort.stages import OrtCachedStage
 
 LAYERS = 4  # that are made to time one
 PAST = 512  # tokens that are read before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from minicpmo_ros.runtime import host_memory
+from minicpmo_ros.runtime.engines import host_memory
 
 
 def restart_peak() -> None:

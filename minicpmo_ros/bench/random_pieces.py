@@ -10,8 +10,8 @@ import numpy as np
 
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.layout import shapes
-from minicpmo_ros.runtime.build import Read, write_piece
-from minicpmo_ros.runtime.pieces import GRAPH_FILE, Piece
+from minicpmo_ros.runtime.engines.build import Read, write_piece
+from minicpmo_ros.runtime.engines.pieces import GRAPH_FILE, Piece
 
 # So many different numbers are drawn and repeated: 9 billion would take minutes. Each weight begins
 # with another of them, for onnxruntime keeps weights that are alike only once.

@@ -17,10 +17,10 @@ from minicpmo_ros.bench.noise import random_tokenizer
 from minicpmo_ros.bench.units import unit_ms
 from minicpmo_ros.duplex.config import DuplexConfig, WindowConfig
 from minicpmo_ros.model.config import ModelConfig
-from minicpmo_ros.runtime import recipe
-from minicpmo_ros.runtime.host_memory import peak_bytes
+from minicpmo_ros.runtime.engines import recipe
+from minicpmo_ros.runtime.engines.host_memory import peak_bytes
+from minicpmo_ros.runtime.engines.pieces import GRAPH_FILE, pieces
 from minicpmo_ros.runtime.load import assemble
-from minicpmo_ros.runtime.pieces import GRAPH_FILE, pieces
 
 
 def least_tokens(config: ModelConfig, units: int) -> int:

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 from minicpmo_ros.errors import CheckpointError, EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.fingerprint import fingerprint, sha256
-from minicpmo_ros.runtime import build
 from minicpmo_ros.runtime.api import Network
-from minicpmo_ros.runtime.cache import EngineCache
-from minicpmo_ros.runtime.disk import check_disk
-from minicpmo_ros.runtime.host_memory import available_bytes, total_bytes
-from minicpmo_ros.runtime.pieces import (
+from minicpmo_ros.runtime.engines import build
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.disk import check_disk
+from minicpmo_ros.runtime.engines.host_memory import available_bytes, total_bytes
+from minicpmo_ros.runtime.engines.pieces import (
     ENGINE_FILE,
     GRAPH_FILE,
     GRAPH_RUNTIME,
     Piece,
     pieces,
 )
-from minicpmo_ros.runtime.planning import check_memory, planned
-from minicpmo_ros.runtime.recipe import Recipe
-from minicpmo_ros.runtime.recipe_rules import TENSORRT
+from minicpmo_ros.runtime.engines.planning import check_memory, planned
+from minicpmo_ros.runtime.engines.recipe import Recipe
+from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
 from minicpmo_ros.runtime.staged import Reader, StagedNetwork, Voicing
 from minicpmo_ros.runtime.stages import CachedStage, Stage
 from minicpmo_ros.runtime.tables import Table, read_arrays
@@ -288,7 +288,7 @@ def check_runtimes(recipe: Recipe) -> None:
 
 
 def runtime(name: str, threads: int = 0, device: str = "cpu") -> Any:
-    """What loads files: `ort.OrtLoader`, `ort_device_stages.OrtDeviceLoader`, or
+    """What loads files: `ort.stages.OrtLoader`, `ort.device_stages.OrtDeviceLoader`, or
     `trt.jobs.TrtLoader`. device: of a recipe, for onnxruntime.
 
     Raises:
@@ -299,10 +299,10 @@ def runtime(name: str, threads: int = 0, device: str = "cpu") -> Any:
 
         return TrtLoader(name)
     if device != "cpu":
-        from minicpmo_ros.runtime.ort_device_stages import OrtDeviceLoader
+        from minicpmo_ros.runtime.ort.device_stages import OrtDeviceLoader
 
         return OrtDeviceLoader(device, threads)
-    from minicpmo_ros.runtime.ort import OrtLoader
+    from minicpmo_ros.runtime.ort.stages import OrtLoader
 
     return OrtLoader(threads)
 

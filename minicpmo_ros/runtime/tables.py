@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicpmo_ros.errors import EngineError
+from minicpmo_ros.runtime.engines.pieces import BITS
 from minicpmo_ros.runtime.int4 import BLOCK, quantise
-from minicpmo_ros.runtime.pieces import BITS
 
 Rows = NDArray[np.float32]
 # Rows that are written together.

@@ -26,8 +26,8 @@ from minicpmo_ros.duplex.conversation import Conversation, Outcome  # noqa: E402
 from minicpmo_ros.errors import ConfigError, EngineError  # noqa: E402
 from minicpmo_ros.model.config import ModelConfig  # noqa: E402
 from minicpmo_ros.model.tiny import config_json  # noqa: E402
-from minicpmo_ros.runtime import disk  # noqa: E402
-from minicpmo_ros.runtime.pieces import Piece  # noqa: E402
+from minicpmo_ros.runtime.engines import disk  # noqa: E402
+from minicpmo_ros.runtime.engines.pieces import Piece  # noqa: E402
 
 VOCAB = 2048
 TOKENS = 3000

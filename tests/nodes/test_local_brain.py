@@ -16,7 +16,7 @@ from minicpmo_ros.messages import NS_PER_MS, NS_PER_S
 from minicpmo_ros.nodes.base import FAILURE, SUCCESS
 from minicpmo_ros.nodes.omni import OmniNode
 from minicpmo_ros.nodes.ros_types import TYPES, header, message_class, uint8_array
-from minicpmo_ros.runtime import build
+from minicpmo_ros.runtime.engines import build
 from minicpmo_ros.srv import SetMode, SetPrompt
 from tests.built_network import write_recipe
 from tests.nodes.robot import level, our_threads, tone

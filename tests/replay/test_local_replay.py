@@ -141,7 +141,7 @@ def test_a_turn_that_goes_on_past_the_recording_is_told_to_its_end(
 @pytest.fixture
 def built_run(recording: Path, tiny_checkpoint: Path, engines: Path, monkeypatch) -> Run:
     """Replays over four bits under onnxruntime, built before."""
-    from minicpmo_ros.runtime.cache import EngineCache
+    from minicpmo_ros.runtime.engines.cache import EngineCache
     from minicpmo_ros.runtime.load import load_network
     from tests.built_network import recipe
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minicpmo_ros.errors import EngineError
-from minicpmo_ros.runtime.ort_device import Device
+from minicpmo_ros.runtime.ort.device import Device
 
 
 def _missing() -> str:

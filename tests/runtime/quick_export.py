@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from minicpmo_ros.runtime import build
-from minicpmo_ros.runtime.cache import EngineCache
-from minicpmo_ros.runtime.pieces import Piece
+from minicpmo_ros.runtime.engines import build
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.pieces import Piece
 
 
 class Writer:

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicpmo_ros.errors import EngineError
-from minicpmo_ros.runtime import disk
-from minicpmo_ros.runtime.cache import EngineCache, default_folder
-from minicpmo_ros.runtime.cache_entry import EngineKey, verify
+from minicpmo_ros.runtime.engines import disk
+from minicpmo_ros.runtime.engines.cache import EngineCache, default_folder
+from minicpmo_ros.runtime.engines.cache_entry import EngineKey, verify
 
 KEY = EngineKey("c0ffee", "llm.00", "int4", {"tokens": [1, 512]}, "onnxruntime", "1.20", "cpu")
 
@@ -27,8 +27,8 @@ KEY = EngineKey("c0ffee", "llm.00", "int4", {"tokens": [1, 512]}, "onnxruntime",
 BUILDER = f"""
 import sys, time
 from pathlib import Path
-from minicpmo_ros.runtime.cache import EngineCache
-from minicpmo_ros.runtime.cache_entry import EngineKey
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.cache_entry import EngineKey
 
 folder = Path(sys.argv[1])
 key = EngineKey(**{asdict(KEY)!r})
@@ -272,7 +272,7 @@ def test_a_key_survives_json_and_the_order_of_its_shapes(key):
 
 def test_a_key_is_the_same_in_another_process():
     code = (
-        "from minicpmo_ros.runtime.cache_entry import EngineKey\n"
+        "from minicpmo_ros.runtime.engines.cache_entry import EngineKey\n"
         f"print(EngineKey(**{asdict(KEY)}).name)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -367,7 +367,7 @@ def test_where_engines_are_kept(monkeypatch):
 
 
 def test_a_wait_tells_again_that_it_goes_on_and_may_be_ended(tmp_path, cache, start, monkeypatch):
-    monkeypatch.setattr("minicpmo_ros.runtime.build_lock.REMIND_S", 0.01)
+    monkeypatch.setattr("minicpmo_ros.runtime.engines.build_lock.REMIND_S", 0.01)
     first = start()
     assert line(first) == "making"
     said: list[str] = []

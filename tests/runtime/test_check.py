@@ -14,11 +14,11 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="writing ONNX files needs the extra export")
 pytest.importorskip("onnxscript", reason="writing ONNX files needs the extra export")
 from minicpmo_ros.model.checkpoint import Checkpoint  # noqa: E402
-from minicpmo_ros.runtime.cache import EngineCache  # noqa: E402
-from minicpmo_ros.runtime.check import Checked, TorchStage, check, unknown  # noqa: E402
+from minicpmo_ros.runtime.engines.cache import EngineCache  # noqa: E402
+from minicpmo_ros.runtime.engines.check import Checked, TorchStage, check, unknown  # noqa: E402
+from minicpmo_ros.runtime.engines.pieces import Piece  # noqa: E402
 from minicpmo_ros.runtime.kv import KvRows  # noqa: E402
 from minicpmo_ros.runtime.load import Loader, ensure  # noqa: E402
-from minicpmo_ros.runtime.pieces import Piece  # noqa: E402
 from tests import built_network  # noqa: E402
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from minicpmo_ros.cli import app
 from minicpmo_ros.errors import CheckpointError, ConfigError, EngineError
 from minicpmo_ros.model.checkpoint import Checkpoint
-from minicpmo_ros.runtime import commands
-from minicpmo_ros.runtime.cache import EngineCache
+from minicpmo_ros.runtime.engines import commands
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.load import ensure, load_network
-from minicpmo_ros.runtime.recipe import Recipe
 from tests import built_network
 from tests.runtime.outliers import conversations
 from tests.runtime.quick_export import Writer, writer
@@ -203,7 +203,7 @@ def test_a_scaled_language_model_is_built_checked_and_runs(
     cache = EngineCache(own)
     plain = built_network.recipe("cpu")
     scaled: Recipe = replace(plain, scaling="awq")
-    monkeypatch.setattr("minicpmo_ros.runtime.recipe.load", lambda name: scaled)
+    monkeypatch.setattr("minicpmo_ros.runtime.engines.recipe.load", lambda name: scaled)
     with pytest.raises(
         EngineError, match=r"calibration-.*is not there: run `minicpmo engines build"
     ):

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from minicpmo_ros.cli import app
 from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.fingerprint import fingerprint
-from minicpmo_ros.runtime import cache as cache_module
-from minicpmo_ros.runtime.cache import EngineCache
-from minicpmo_ros.runtime.cache_entry import EngineKey
+from minicpmo_ros.runtime.engines import cache as cache_module
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.cache_entry import EngineKey
 
 
 @pytest.fixture
@@ -157,8 +157,9 @@ def test_engines_go_by_name_or_all(cache, checkpoint):
 def test_neither_torch_nor_onnxruntime_is_imported():
     """For looking into the cache and reading recipes."""
     code = (
-        "import sys, minicpmo_ros.runtime.cli, minicpmo_ros.runtime.cache_cleaning\n"
-        "from minicpmo_ros.runtime import recipe\n"
+        "import sys, minicpmo_ros.runtime.engines.cli\n"
+        "import minicpmo_ros.runtime.engines.cache_cleaning\n"
+        "from minicpmo_ros.runtime.engines import recipe\n"
         "recipe.load('cpu')\n"
         "print([name for name in ('torch', 'onnxruntime', 'rclpy') if name in sys.modules])"
     )

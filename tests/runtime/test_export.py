@@ -19,7 +19,7 @@ from minicpmo_ros.model.llm import Llm  # noqa: E402
 from minicpmo_ros.runtime.export.plans import decoder_plan, head_plan  # noqa: E402
 from minicpmo_ros.runtime.export.writer import export  # noqa: E402
 from minicpmo_ros.runtime.int4 import quantise  # noqa: E402
-from minicpmo_ros.runtime.ort import OrtCachedStage, OrtStage, session  # noqa: E402
+from minicpmo_ros.runtime.ort.stages import OrtCachedStage, OrtStage, session  # noqa: E402
 from minicpmo_ros.runtime.staged import Reader, StagedContext  # noqa: E402
 from minicpmo_ros.runtime.tables import Table, write_table  # noqa: E402
 from minicpmo_ros.runtime.torch_runtime import TorchContext  # noqa: E402

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minicpmo_ros.runtime import host_memory
+from minicpmo_ros.runtime.engines import host_memory
 
 MB = 10**6
 

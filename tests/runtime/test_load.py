@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from minicpmo_ros.errors import EngineError
-from minicpmo_ros.runtime.cache import EngineCache
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.load import BUILT, ensure, load_network
-from minicpmo_ros.runtime.recipe import Recipe
 from tests import built_network
 from tests.runtime.quick_export import Writer, cache, writer
 

@@ -14,10 +14,11 @@ import pytest
 from minicpmo_ros.errors import CheckpointError, EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.tiny import config_json
-from minicpmo_ros.runtime import disk, load, recipe
-from minicpmo_ros.runtime.cache import EngineCache
+from minicpmo_ros.runtime import load
+from minicpmo_ros.runtime.engines import disk, recipe
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.planning import run_memory
 from minicpmo_ros.runtime.load import ensure, load_network
-from minicpmo_ros.runtime.planning import run_memory
 from tests import built_network
 from tests.runtime.quick_export import Writer, cache, writer
 

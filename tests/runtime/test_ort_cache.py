@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minicpmo_ros.errors import EngineError, KvFullError
-from minicpmo_ros.runtime import ort_rows
 from minicpmo_ros.runtime.kv import SMALLEST, KvRows
-from minicpmo_ros.runtime.onnx_bytes import FLOAT, FLOAT16
-from minicpmo_ros.runtime.ort_cache import OrtCache
-from minicpmo_ros.runtime.ort_device import Device, numbers
+from minicpmo_ros.runtime.ort import device_rows
+from minicpmo_ros.runtime.ort.device import Device, numbers
+from minicpmo_ros.runtime.ort.device_cache import OrtCache
+from minicpmo_ros.runtime.ort.onnx_bytes import FLOAT, FLOAT16
 from tests.runtime.ort_devices import DEVICES
 
 LAYERS, HEADS, DIM, THETA = 2, 3, 16, 1e6
@@ -173,10 +173,10 @@ def resident() -> int:
 @pytest.mark.parametrize(
     "graph",
     [
-        ort_rows.writer(3, FLOAT16),
-        ort_rows.mover(FLOAT, turned=False),
-        ort_rows.mover(FLOAT16, turned=True),
-        ort_rows.grower(FLOAT),
+        device_rows.writer(3, FLOAT16),
+        device_rows.mover(FLOAT, turned=False),
+        device_rows.mover(FLOAT16, turned=True),
+        device_rows.grower(FLOAT),
     ],
 )
 def test_graphs_are_as_the_package_onnx_would_have_them(device: Device, graph: bytes) -> None:

@@ -18,19 +18,20 @@ import pytest
 
 from minicpmo_ros.errors import EngineError, KvFullError
 from minicpmo_ros.model.config import ModelConfig
-from minicpmo_ros.runtime import load, recipe
+from minicpmo_ros.runtime import load
 from minicpmo_ros.runtime.api import Network
-from minicpmo_ros.runtime.cache import EngineCache
+from minicpmo_ros.runtime.engines import recipe
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.pieces import pieces
+from minicpmo_ros.runtime.engines.planning import run_memory
 from minicpmo_ros.runtime.kv import SMALLEST
-from minicpmo_ros.runtime.ort import OrtCachedStage, OrtStage
-from minicpmo_ros.runtime.ort_device import Device
-from minicpmo_ros.runtime.ort_device_stages import (
+from minicpmo_ros.runtime.ort.device import Device
+from minicpmo_ros.runtime.ort.device_stages import (
     OrtDeviceCachedStage,
     OrtDeviceLoader,
     OrtDeviceStage,
 )
-from minicpmo_ros.runtime.pieces import pieces
-from minicpmo_ros.runtime.planning import run_memory
+from minicpmo_ros.runtime.ort.stages import OrtCachedStage, OrtStage
 from tests.built_network import recipe as on_cpu
 from tests.runtime.ort_devices import DEVICES, NO_CARD
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.tiny import SIZES, config_json
-from minicpmo_ros.runtime import recipe
-from minicpmo_ros.runtime.cache import EngineCache
+from minicpmo_ros.runtime.engines import recipe
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.pieces import Piece, groups, pieces
+from minicpmo_ros.runtime.engines.planning import LEAST_CAPACITY, check_memory, planned, run_memory
+from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.int4 import BLOCK, can_quantise
-from minicpmo_ros.runtime.pieces import Piece, groups, pieces
-from minicpmo_ros.runtime.planning import LEAST_CAPACITY, check_memory, planned, run_memory
-from minicpmo_ros.runtime.recipe import Recipe
 from minicpmo_ros.runtime.tables import write_table
 from tests import built_network
 

@@ -10,9 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from minicpmo_ros.errors import ConfigError
-from minicpmo_ros.runtime import recipe
-from minicpmo_ros.runtime.recipe import LlmRecipe, Recipe
-from minicpmo_ros.runtime.recipe_rules import PRECISIONS, RUNTIMES
+from minicpmo_ros.runtime.engines import recipe
+from minicpmo_ros.runtime.engines.recipe import LlmRecipe, Recipe
+from minicpmo_ros.runtime.engines.recipe_rules import PRECISIONS, RUNTIMES
 
 ROOT = Path(__file__).parents[2]
 CPU = {"precision": "int8"}

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("onnx", reason="writing ONNX files needs the extra export")
 pytest.importorskip("onnxscript", reason="writing ONNX files needs the extra export")
 from minicpmo_ros.runtime.api import Network
-from minicpmo_ros.runtime.build import PROJECTOR
+from minicpmo_ros.runtime.engines.build import PROJECTOR
 from minicpmo_ros.runtime.torch_runtime import TorchNetwork
 from tests.built_network import write_recipe
 
@@ -129,9 +129,9 @@ def test_what_is_built_is_loaded_without_torch(
     code = f"""
 import sys
 from pathlib import Path
-from minicpmo_ros.runtime.cache import EngineCache
+from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.load import load_network
-from minicpmo_ros.runtime.recipe import load
+from minicpmo_ros.runtime.engines.recipe import load
 recipe = load({str(own)!r})
 network = load_network({str(tiny_checkpoint)!r}, recipe, cache=EngineCache({str(engines)!r}))
 context = network.context(20)

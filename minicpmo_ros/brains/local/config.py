@@ -8,8 +8,8 @@ from pathlib import Path
 from minicpmo_ros.duplex.config import DuplexConfig, SamplerConfig, WindowConfig
 from minicpmo_ros.duplex.dialogue import DialogueConfig
 from minicpmo_ros.errors import ConfigError
-from minicpmo_ros.runtime.recipe import Recipe, load
-from minicpmo_ros.runtime.recipe_rules import TENSORRT
+from minicpmo_ros.runtime.engines.recipe import Recipe, load
+from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
 
 LEAST_CAPACITY = 128
 

@@ -13,10 +13,10 @@ from torch import nn
 from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.config import AudioConfig, LlmConfig, ModelConfig, SpeechConfig
 from minicpmo_ros.model.mel import WINDOW_FRAMES
+from minicpmo_ros.runtime.engines.pieces import BITS, Piece, whole_blocks
 from minicpmo_ros.runtime.export.graphs import JOINED, AudioStep, DecoderStep, Head, Look
 from minicpmo_ros.runtime.export.turn import turn_plan
 from minicpmo_ros.runtime.export.writer import Plan, Read
-from minicpmo_ros.runtime.pieces import BITS, Piece, whole_blocks
 
 HEADS = {"llm.head": "llm.lm_head.weight", "speech.head": "tts.head_code.0.weight"}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from minicpmo_ros.errors import EngineError
-from minicpmo_ros.runtime.disk import HOW_TO_MAKE_ROOM, bytes_text, free_bytes, is_full
+from minicpmo_ros.runtime.engines.disk import HOW_TO_MAKE_ROOM, bytes_text, free_bytes, is_full
 from minicpmo_ros.runtime.trt.library import Library, words
 from minicpmo_ros.runtime.trt.profiles import Profile, sizes
 from minicpmo_ros.runtime.trt.progress import Progress, Watch

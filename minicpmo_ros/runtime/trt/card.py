@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicpmo_ros.errors import EngineError
-from minicpmo_ros.runtime.disk import bytes_text
+from minicpmo_ros.runtime.engines.disk import bytes_text
 
 # What TensorRT asks of the addresses that it is given.
 ALIGNMENT = 256

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.config import ModelConfig
-from minicpmo_ros.runtime.build import Job
-from minicpmo_ros.runtime.cache import EngineCache
-from minicpmo_ros.runtime.pieces import ENGINE_FILE, GRAPH_FILE, Piece
-from minicpmo_ros.runtime.recipe import Recipe
+from minicpmo_ros.runtime.engines.build import Job
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.pieces import ENGINE_FILE, GRAPH_FILE, Piece
+from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.trt.builder import assert_packed, build
 from minicpmo_ros.runtime.trt.card import Card
 from minicpmo_ros.runtime.trt.library import Library, library

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from minicpmo_ros.runtime.build_lock import locked
+from minicpmo_ros.runtime.engines.build_lock import locked
 from minicpmo_ros.runtime.trt.library import Library
 
 

@@ -19,8 +19,10 @@ from minicpmo_ros.brains.build import OmniSettings, make_brain
 from minicpmo_ros.errors import ConfigError, EngineError, MinicpmoError
 from minicpmo_ros.messages import Action
 from minicpmo_ros.model.config import ModelConfig
-from minicpmo_ros.runtime import load, ort, recipe
-from minicpmo_ros.runtime.planning import run_memory
+from minicpmo_ros.runtime import load
+from minicpmo_ros.runtime.engines import recipe
+from minicpmo_ros.runtime.engines.planning import run_memory
+from minicpmo_ros.runtime.ort import stages as ort
 from tests.brains.local.robot import NOBODY, picture, second
 from tests.built_network import write_recipe
 
@@ -220,6 +222,7 @@ def test_a_library_that_is_missing_is_told_before_anything_is_built(
 ) -> None:
     monkeypatch.setenv("MINICPMO_ENGINES", str(tmp_path / "empty"))
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    monkeypatch.setattr("minicpmo_ros.runtime.trt.library._loaded", {})
     with pytest.raises(EngineError, match=r"tensorrt"):
         brain_of(**{**settings, "recipe": "rtx"}).open(SessionSetup())
     assert not (tmp_path / "empty").exists()

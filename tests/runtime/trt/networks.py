@@ -11,9 +11,9 @@ import torch
 
 from minicpmo_ros.model.config import LlmConfig
 from minicpmo_ros.model.llm import Llm
+from minicpmo_ros.runtime.engines.pieces import groups
 from minicpmo_ros.runtime.export.plans import decoder_plan, head_plan
 from minicpmo_ros.runtime.export.writer import export
-from minicpmo_ros.runtime.pieces import groups
 
 CONFIG = LlmConfig(
     hidden=128, layers=3, heads=4, kv_heads=2, head_dim=64, ffn=256, vocab=300, rope_theta=1e6,

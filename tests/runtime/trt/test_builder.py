@@ -18,12 +18,12 @@ pytest.importorskip("onnxscript", reason="writing ONNX files needs the extra exp
 pytest.importorskip("tensorrt_rtx", reason="building engines needs the extra rtx")
 from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.config import ModelConfig
-from minicpmo_ros.runtime.build import Job
-from minicpmo_ros.runtime.cache import EngineCache
+from minicpmo_ros.runtime.engines.build import Job
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.pieces import pieces
+from minicpmo_ros.runtime.engines.recipe import load
 from minicpmo_ros.runtime.export.plans import audio_plan, decoder_plan, vision_plan
 from minicpmo_ros.runtime.export.writer import Plan, export
-from minicpmo_ros.runtime.pieces import pieces
-from minicpmo_ros.runtime.recipe import load
 from minicpmo_ros.runtime.trt import builder, jobs, library
 from minicpmo_ros.runtime.trt.builder import assert_packed, build
 from minicpmo_ros.runtime.trt.jobs import engine_job

@@ -15,11 +15,11 @@ pytest.importorskip("onnxscript", reason="writing ONNX files needs the extra exp
 from minicpmo_ros.model.checkpoint import Checkpoint
 from minicpmo_ros.model.picture import slices
 from minicpmo_ros.runtime.api import Network
-from minicpmo_ros.runtime.cache import EngineCache
-from minicpmo_ros.runtime.check import check
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.check import check
+from minicpmo_ros.runtime.engines.pieces import Piece
+from minicpmo_ros.runtime.engines.recipe import LlmRecipe, Recipe, VisionRecipe
 from minicpmo_ros.runtime.load import Loader, ensure, load_network
-from minicpmo_ros.runtime.pieces import Piece
-from minicpmo_ros.runtime.recipe import LlmRecipe, Recipe, VisionRecipe
 from minicpmo_ros.runtime.torch_runtime import TorchNetwork
 from minicpmo_ros.runtime.trt import jobs
 from minicpmo_ros.runtime.trt.card import Card

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.config import ModelConfig
-from minicpmo_ros.runtime.cache import EngineCache
-from minicpmo_ros.runtime.cache_entry import EngineKey
-from minicpmo_ros.runtime.pieces import GRAPH_FILE, Piece
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.cache_entry import EngineKey
+from minicpmo_ros.runtime.engines.pieces import GRAPH_FILE, Piece
 
 Progress = Callable[[str, float], None]
 """Called with what is being built, and the share of all that is done."""

@@ -7,7 +7,7 @@ same memory, and then writes nothing but the rows.
 
 from __future__ import annotations
 
-from minicpmo_ros.runtime.onnx_bytes import FLOAT, INT64, Node, Tensor, model
+from minicpmo_ros.runtime.ort.onnx_bytes import FLOAT, INT64, Node, Tensor, model
 
 # Numbers of rows, [1, N, 1], for each head and column.
 _SPREAD = Node("Expand", ["numbers", "shape"], ["index"])

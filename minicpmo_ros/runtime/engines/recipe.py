@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import yaml
 
 from minicpmo_ros.errors import ConfigError
-from minicpmo_ros.runtime.recipe_key import check, key, keys_of, table
-from minicpmo_ros.runtime.recipe_rules import (
+from minicpmo_ros.runtime.engines.recipe_key import check, key, keys_of, table
+from minicpmo_ros.runtime.engines.recipe_rules import (
     DEVICE,
     PRECISIONS,
     RUNTIMES,

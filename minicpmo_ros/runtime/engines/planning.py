@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND, capacity_s
-from minicpmo_ros.runtime.disk import bytes_text
-from minicpmo_ros.runtime.pieces import Piece, pieces
-from minicpmo_ros.runtime.recipe import Recipe
-from minicpmo_ros.runtime.recipe_rules import TENSORRT
+from minicpmo_ros.runtime.engines.disk import bytes_text
+from minicpmo_ros.runtime.engines.pieces import Piece, pieces
+from minicpmo_ros.runtime.engines.recipe import Recipe
+from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
 
 # Beside weights and caches: the process with its libraries, and what is computed on the way, of
 # which a picture's attention is the most.

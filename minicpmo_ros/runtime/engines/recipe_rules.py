@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from minicpmo_ros.errors import ConfigError
 
 if TYPE_CHECKING:
-    from minicpmo_ros.runtime.recipe import Recipe
+    from minicpmo_ros.runtime.engines.recipe import Recipe
 
 RUNTIMES = ("onnxruntime", "tensorrt_rtx", "tensorrt", "torch")
 TENSORRT = ("tensorrt_rtx", "tensorrt")

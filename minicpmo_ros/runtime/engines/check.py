@@ -21,13 +21,13 @@ from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.mel import WINDOW_FRAMES
 from minicpmo_ros.model.picture import batch, slices
 from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND
+from minicpmo_ros.runtime.engines.pieces import Piece
 from minicpmo_ros.runtime.export import plans
 from minicpmo_ros.runtime.export.calibration import Calibration
 from minicpmo_ros.runtime.export.writer import Importance, Read
 from minicpmo_ros.runtime.int4 import can_quantise, quantise
 from minicpmo_ros.runtime.kv import frequencies
 from minicpmo_ros.runtime.load import Loader
-from minicpmo_ros.runtime.pieces import Piece
 
 Array = NDArray[Any]
 Feed = dict[str, Array]

@@ -16,8 +16,8 @@ from minicpmo_ros.errors import EngineError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from minicpmo_ros.runtime.cache import EngineCache
-    from minicpmo_ros.runtime.cache_entry import Entry
+    from minicpmo_ros.runtime.engines.cache import EngineCache
+    from minicpmo_ros.runtime.engines.cache_entry import Entry
     from minicpmo_ros.runtime.export.layerwise import CalibrationSequence
 
 engines_app = typer.Typer(no_args_is_help=True, help="Engines: what stages are built into.")
@@ -36,7 +36,7 @@ Bags = Annotated[
 @engines_app.command()
 def plan(checkpoint: Checkpoint, recipe: RecipeName = "cpu") -> None:
     """Print the disk and memory that a recipe takes, to build and to run; nothing is begun."""
-    from minicpmo_ros.runtime import commands
+    from minicpmo_ros.runtime.engines import commands
 
     commands.plan(checkpoint, recipe)
 
@@ -48,7 +48,7 @@ def build(
     bag: Bags = [],  # noqa: B006 - typer wants it so, and it is only read
 ) -> None:
     """Build what a recipe needs and is not there; what was built before a stop is kept."""
-    from minicpmo_ros.runtime import commands
+    from minicpmo_ros.runtime.engines import commands
 
     commands.build(checkpoint, recipe, _conversations(checkpoint, bag))
 
@@ -63,7 +63,7 @@ def check(
     bag: Bags = [],  # noqa: B006 - as above
 ) -> None:
     """Hold each built file against torch on the same input; fails if one is too far off."""
-    from minicpmo_ros.runtime import commands
+    from minicpmo_ros.runtime.engines import commands
 
     if not commands.check(checkpoint, recipe, _conversations(checkpoint, bag) if report else None):
         raise typer.Exit(1)
@@ -78,8 +78,8 @@ def list_engines(
     """Print what was built and lies in the cache; fails if something in it is damaged."""
     from rich.console import Console
 
-    from minicpmo_ros.runtime.cache import EngineCache
-    from minicpmo_ros.runtime.disk import bytes_text
+    from minicpmo_ros.runtime.engines.cache import EngineCache
+    from minicpmo_ros.runtime.engines.disk import bytes_text
 
     cache = EngineCache()
     broken = cache.broken()
@@ -115,8 +115,8 @@ def clean(
 
     What is being built stays.
     """
-    from minicpmo_ros.runtime.cache import EngineCache
-    from minicpmo_ros.runtime.disk import bytes_text
+    from minicpmo_ros.runtime.engines.cache import EngineCache
+    from minicpmo_ros.runtime.engines.disk import bytes_text
 
     cache = EngineCache()
     if everything:
@@ -147,7 +147,7 @@ def _conversations(checkpoint: Path, bags: list[Path]) -> Callable[[], list[Cali
 
 def _damaged(entries: list[Entry]) -> dict[str, str]:
     """By name, what is wrong with those whose bytes have changed."""
-    from minicpmo_ros.runtime.cache_entry import verify
+    from minicpmo_ros.runtime.engines.cache_entry import verify
 
     found = {}
     total = sum(entry.nbytes for entry in entries)
@@ -169,7 +169,7 @@ def _damaged(entries: list[Entry]) -> dict[str, str]:
 
 
 def _useless(cache: EngineCache) -> dict[str, str]:
-    from minicpmo_ros.runtime.cache_cleaning import useless
+    from minicpmo_ros.runtime.engines.cache_cleaning import useless
 
     with _bar("reading checkpoints") as show:
         return useless(cache, show)
@@ -194,7 +194,7 @@ def _by_checkpoint(entry: Entry) -> str:
 def _table(entries: list[Entry]) -> Table:
     from rich.table import Table
 
-    from minicpmo_ros.runtime.disk import bytes_text
+    from minicpmo_ros.runtime.engines.disk import bytes_text
 
     table = Table("engine", "precision", "runtime", "target", "size", "age")
     table.columns[4].justify = table.columns[5].justify = "right"

@@ -14,10 +14,10 @@ from typing import Any
 
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.layout import Shapes, is_unused, shapes
-from minicpmo_ros.runtime.cache_entry import EngineKey
+from minicpmo_ros.runtime.engines.cache_entry import EngineKey
+from minicpmo_ros.runtime.engines.recipe import Recipe
+from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
 from minicpmo_ros.runtime.int4 import BLOCK, can_quantise
-from minicpmo_ros.runtime.recipe import Recipe
-from minicpmo_ros.runtime.recipe_rules import TENSORRT
 
 VERSION = "2"
 """Of the graphs and tables: what changes their contents counts it up."""

@@ -13,11 +13,12 @@ from rich.table import Table
 from minicpmo_ros.errors import CheckpointError, EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.fingerprint import fingerprint
-from minicpmo_ros.runtime import load, planning, recipe
-from minicpmo_ros.runtime.build import Progress, extras
-from minicpmo_ros.runtime.cache import EngineCache
-from minicpmo_ros.runtime.disk import bytes_text, free_bytes
-from minicpmo_ros.runtime.host_memory import available_bytes, total_bytes
+from minicpmo_ros.runtime import load
+from minicpmo_ros.runtime.engines import planning, recipe
+from minicpmo_ros.runtime.engines.build import Progress, extras
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.disk import bytes_text, free_bytes
+from minicpmo_ros.runtime.engines.host_memory import available_bytes, total_bytes
 
 if TYPE_CHECKING:
     from minicpmo_ros.runtime.export.calibration import Calibration
@@ -133,7 +134,7 @@ def check(directory: Path, name: str, sequences: Sequences | None = None) -> boo
     load.check_runtimes(wanted)
     with extras("checking"):
         from minicpmo_ros.model.checkpoint import Checkpoint
-        from minicpmo_ros.runtime import check as checking
+        from minicpmo_ros.runtime.engines import check as checking
 
     cache = EngineCache()
     console = _console()

@@ -1,6 +1,6 @@
 """Small ONNX graphs as bytes, without the package onnx, which a robot need not have.
 
-Only what the graphs of `runtime.ort_rows` are made of: operations with whole numbers as attributes,
+Only what the graphs of `device_rows` are made of: operations with whole numbers as attributes,
 inputs and outputs of which the rank is known. Numbers of fields and types: onnx.proto3.
 """
 

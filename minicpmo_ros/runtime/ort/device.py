@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicpmo_ros.errors import EngineError
-from minicpmo_ros.runtime import ort, ort_rows
-from minicpmo_ros.runtime.onnx_bytes import FLOAT, FLOAT16
+from minicpmo_ros.runtime.ort import device_rows
+from minicpmo_ros.runtime.ort.onnx_bytes import FLOAT, FLOAT16
+from minicpmo_ros.runtime.ort.stages import CPU, library, reason, session
 from minicpmo_ros.runtime.stages import Array
 
 CUDA = "CUDAExecutionProvider"
@@ -28,7 +29,7 @@ class Device:
 
     Args:
         name: "cpu", "cuda" or "cuda:N", as in a recipe.
-        threads: see `ort.session`.
+        threads: see `stages.session`.
 
     Raises:
         EngineError: onnxruntime has no provider for it, or there is no such card.
@@ -39,9 +40,9 @@ class Device:
         self.kind, _, index = name.partition(":")
         self.index = int(index or 0)
         self._threads = threads
-        self._runtime = ort.library()
+        self._runtime = library()
         self._graphs: dict[tuple[Any, ...], Any] = {}
-        self._providers = [_cuda(self.index), ort.CPU] if self.kind == "cuda" else [ort.CPU]
+        self._providers = [_cuda(self.index), CPU] if self.kind == "cuda" else [CPU]
         self._shrinking = self._runtime.RunOptions()
         where = f"{'gpu' if self.kind == 'cuda' else 'cpu'}:{self.index}"
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", where)
@@ -49,8 +50,8 @@ class Device:
             self._check_card()
 
     def session(self, file: Any) -> Any:
-        """A session here; see `ort.session`."""
-        return ort.session(file, self._threads, providers=self._providers)
+        """A session here; see `stages.session`."""
+        return session(file, self._threads, providers=self._providers)
 
     def put(self, array: Array) -> Any:
         """An array here; in main memory it is the same, not a copy."""
@@ -73,7 +74,7 @@ class Device:
     def failed(self, error: Exception) -> EngineError:
         """What to raise where onnxruntime raised while it ran."""
         return EngineError(
-            f"onnxruntime failed on {self.name}: {ort.reason(error)}; if its memory is full, take a"
+            f"onnxruntime failed on {self.name}: {reason(error)}; if its memory is full, take a"
             " smaller kv_capacity, or fewer bits"
         )
 
@@ -82,8 +83,8 @@ class Device:
         binding.bind_output(output, self.kind, self.index)
 
     def writer(self, caches: int, dtype: np.dtype[Any]) -> Any:
-        """A session of `ort_rows.writer`; one for all who ask for the same."""
-        return self._graph(ort_rows.writer, caches, _ELEMENTS[dtype])
+        """A session of `device_rows.writer`; one for all who ask for the same."""
+        return self._graph(device_rows.writer, caches, _ELEMENTS[dtype])
 
     def move(
         self,
@@ -95,7 +96,7 @@ class Device:
     ) -> None:
         """Rows of a cache to rows from `to` on; turn: cosine and sine, float32 [N, head_dim / 2],
         for keys."""
-        session = self._graph(ort_rows.mover, _ELEMENTS[dtype], turn is not None)
+        session = self._graph(device_rows.mover, _ELEMENTS[dtype], turn is not None)
         binding = session.io_binding()
         binding.bind_ortvalue_input("cache", cache)
         binding.bind_ortvalue_output("out", cache)
@@ -108,7 +109,7 @@ class Device:
 
     def grown(self, cache: Any, more: int, dtype: np.dtype[Any]) -> Any:
         """A cache with so many more rows of zeros, in new memory."""
-        session = self._graph(ort_rows.grower, _ELEMENTS[dtype])
+        session = self._graph(device_rows.grower, _ELEMENTS[dtype])
         binding = session.io_binding()
         binding.bind_ortvalue_input("cache", cache)
         binding.bind_cpu_input("pads", np.array([0, 0, 0, 0, more, 0], np.int64))
@@ -135,7 +136,7 @@ class Device:
             self._runtime.preload_dlls()
         lines = said.getvalue().splitlines()
         try:
-            probe = self._graph(ort_rows.grower, FLOAT)
+            probe = self._graph(device_rows.grower, FLOAT)
         except EngineError as error:
             raise EngineError(f"{self.name} cannot be used: {error}") from None
         if CUDA not in probe.get_providers():
@@ -147,7 +148,7 @@ class Device:
 
 
 def numbers(start: int, count: int) -> NDArray[np.int64]:
-    """Rows from one on, as graphs of `ort_rows` take them: [1, count, 1]."""
+    """Rows from one on, as graphs of `device_rows` take them: [1, count, 1]."""
     return np.arange(start, start + count)[None, :, None]
 
 

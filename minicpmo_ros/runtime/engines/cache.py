@@ -18,15 +18,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from minicpmo_ros.errors import EngineError
-from minicpmo_ros.runtime.build_lock import Say, locked, locked_if_free
-from minicpmo_ros.runtime.cache_entry import (
+from minicpmo_ros.runtime.engines.build_lock import Say, locked, locked_if_free
+from minicpmo_ros.runtime.engines.cache_entry import (
     EngineKey,
     Entry,
     check_sizes,
     read_manifest,
     write_manifest,
 )
-from minicpmo_ros.runtime.disk import (
+from minicpmo_ros.runtime.engines.disk import (
     HOW_TO_MAKE_ROOM,
     bytes_text,
     check_disk,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from minicpmo_ros.errors import CheckpointError
 from minicpmo_ros.model.fingerprint import Progress, fingerprint, remembered_directories
-from minicpmo_ros.runtime.cache import EngineCache
-from minicpmo_ros.runtime.cache_entry import Entry
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.cache_entry import Entry
 
 
 def useless(cache: EngineCache, progress: Progress = lambda done, total: None) -> dict[str, str]:

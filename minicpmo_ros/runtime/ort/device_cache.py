@@ -1,6 +1,6 @@
 """Keys and values of a stage where onnxruntime runs it: what `runtime.kv.KvRows` is in numpy.
 
-They never leave that place: graphs of `runtime.ort_rows` write, move and turn rows there.
+They never leave that place: graphs of `runtime.ort.device_rows` write, move and turn rows there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicpmo_ros.runtime.kv import SMALLEST, KvBook, turn
-from minicpmo_ros.runtime.ort_device import Device, numbers
+from minicpmo_ros.runtime.ort.device import Device, numbers
 from minicpmo_ros.runtime.stages import Array
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from minicpmo_ros.errors import EngineError
-from minicpmo_ros.runtime.ort_cache import OrtCache
-from minicpmo_ros.runtime.ort_device import Device, numbers
+from minicpmo_ros.runtime.ort.device import Device, numbers
+from minicpmo_ros.runtime.ort.device_cache import OrtCache
 from minicpmo_ros.runtime.stages import Array
 
 _DTYPES: dict[str, np.dtype[Any]] = {

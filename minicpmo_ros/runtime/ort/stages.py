@@ -1,7 +1,7 @@
 """Stages in onnxruntime on a CPU, from the files that `runtime.export` wrote. No torch.
 
 Inputs are handed to onnxruntime as they lie in memory, so a cache is read where it is, and only the
-rows of what is new are written. On a card: `runtime.ort_device_stages`.
+rows of what is new are written. On a card: `runtime.ort.device_stages`.
 """
 
 from __future__ import annotations

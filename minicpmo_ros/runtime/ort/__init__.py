@@ -1,0 +1,1 @@
+"""Stages in onnxruntime, on a CPU or a device. No torch."""
