@@ -1,6 +1,6 @@
 """Keys and values of a decoder in numpy: what `model.kv` is to torch, for runtimes without it.
 
-A buffer for each layer, [kv_heads, rows, head_dim], that grows by quarters up to the capacity: all
+A buffer for each layer, [kv_heads, rows, head_dim], that grows by eighths up to the capacity: all
 rows that there are cost time, used or not.
 """
 
@@ -105,8 +105,8 @@ class KvRows(KvBook):
         self.buffers = [np.zeros(shape, np.float32) for _ in range(2 * layers)]
 
     def more(self, have: int, rows: int) -> int:
-        """By a quarter: here rows that are not in use cost as much time as others."""
-        grown = -(-max(rows, have + have // 4) // STEP) * STEP
+        """By an eighth: here rows that are not in use cost as much time as others, and memory."""
+        grown = -(-max(rows, have + have // 8) // STEP) * STEP
         return min(grown, self.capacity)
 
     @property
