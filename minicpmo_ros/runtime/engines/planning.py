@@ -117,7 +117,10 @@ def check_memory(
     rest = have - (need.total - need.kv)
     fits = int(rest / (need.kv / need.kv_tokens)) if rest > 0 else 0
     if fits >= LEAST_CAPACITY:
-        advice = f"kv_capacity: {fits // 256 * 256} would fit, with window_high_tokens some hundred below"
+        advice = (
+            f"kv_capacity: {fits // 256 * 256} would fit, with window_high_tokens a few hundred"
+            " below it"
+        )
     else:
         advice = (
             f"even with {LEAST_CAPACITY} tokens it takes"
