@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from minicpmo_ros.runtime.stages import Array
 # kept packed: of each layer, those of o_proj and down_proj.
 DISABLED = ("MatMulAddFusion",)
 CPU = "CPUExecutionProvider"
+# Values of an input that make a run a large one: a picture has more, a hidden state fewer.
+LARGE = 100_000
 _shares_memory = False
 
 
@@ -87,6 +90,16 @@ def _give_back() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
+@functools.cache
+def _options(large: bool) -> Any:
+    """How to run: what a picture or a prompt takes on the way, some hundred MB, is given back
+    behind it; what a token takes is kept for the next."""
+    options = library().RunOptions()
+    if large:
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
 class OrtStage:
     """See `runtime.stages.Stage`."""
 
@@ -94,7 +107,8 @@ class OrtStage:
         self._session = session(file, threads)
 
     def run(self, feed: Mapping[str, Array]) -> list[Array]:
-        found: list[Array] = self._session.run(None, dict(feed))
+        large = max(array.size for array in feed.values()) > LARGE
+        found: list[Array] = self._session.run(None, dict(feed), _options(large))
         return found
 
 
@@ -132,7 +146,7 @@ class OrtCachedStage:
                 given = {part.get_inputs()[0].name: found, "past": given["past"]}
             buffers = cache.buffers[first : first + 2 * layers]
             caches = {f"cache.{index}": buffer for index, buffer in enumerate(buffers)}
-            found, *new = part.run(None, {**given, **caches})
+            found, *new = part.run(None, {**given, **caches}, _options(rows > 1))
             cache.put(first, new, at)
             first += 2 * layers
         cache.length = max(cache.length, at + rows)
