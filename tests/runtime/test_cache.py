@@ -25,7 +25,9 @@ KEY = EngineKey("c0ffee", "llm.00", "int4", {"tokens": [1, 512]}, "onnxruntime",
 
 # Builds KEY in the folder of argv[1]: tells that it has begun, and ends when there is a file `go`.
 BUILDER = f"""
-import sys, time
+import signal, sys, time
+# What runs in the background of a shell, as tests may, begins with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.cache_entry import EngineKey

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,15 @@ def test_a_build_that_is_stopped_leaves_nothing(
     assert build(rtx, half[2], tmp_path / "engine", head_profiles()).nbytes
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """What runs in the background of a shell, as tests may, begins with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 def test_ctrl_c_stops_a_build(rtx: Library, half: list[Path], tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     sent = threading.Event()
