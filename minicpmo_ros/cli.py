@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from minicpmo_ros.engines_cli import engines_app
 from minicpmo_ros.errors import MinicpmoError
 from minicpmo_ros.model.cli import checkpoint_app
-from minicpmo_ros.runtime.engines.cli import engines_app
 
 app = typer.Typer(
     no_args_is_help=True,

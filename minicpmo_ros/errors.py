@@ -1,5 +1,7 @@
 """The exceptions that cross rooms. Every message says what was wrong, with what, and what to do."""
 
+from __future__ import annotations
+
 
 class MinicpmoError(Exception):
     """Base of all errors that this package raises on purpose."""
@@ -27,6 +29,14 @@ class CheckpointError(MinicpmoError):
 
 class KvFullError(BrainError):
     """A KV cache has no rows left for what should go into it; nothing was written."""
+
+    @classmethod
+    def of(cls, capacity: int, used: int, more: int) -> KvFullError:
+        """A cache of so many rows, so many of them in use, that so many more do not fit into."""
+        return cls(
+            f"the KV cache has {capacity} rows, {used} in use, and {more} more do not fit; let a"
+            " window slide earlier, or give it a larger capacity"
+        )
 
 
 class NumericsError(BrainError):

@@ -19,6 +19,11 @@ from minicpmo_ros.model.rope import angles, rotate
 PREFILL_BLOCK = 512
 
 
+def head_norm(config: LlmConfig | SpeechConfig, norm_heads: bool) -> nn.Module:
+    """What each query, or key, goes through before it is rotated."""
+    return nn.RMSNorm(config.head_dim, config.norm_eps) if norm_heads else nn.Identity()
+
+
 class Attention(nn.Module):
     """Causal attention over a KV cache that the caller owns."""
 
@@ -30,11 +35,7 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(config.hidden, keys, bias=False)
         self.v_proj = nn.Linear(config.hidden, keys, bias=False)
         self.o_proj = nn.Linear(queries, config.hidden, bias=False)
-        if norm_heads:
-            self.q_norm: nn.Module = nn.RMSNorm(config.head_dim, config.norm_eps)
-            self.k_norm: nn.Module = nn.RMSNorm(config.head_dim, config.norm_eps)
-        else:
-            self.q_norm = self.k_norm = nn.Identity()
+        self.q_norm, self.k_norm = (head_norm(config, norm_heads) for _ in "qk")
 
     def forward(
         self,

@@ -66,10 +66,7 @@ class KvCache:
         """Raise KvFullError unless rows [at, at + rows) exist; `at` defaults to the length."""
         at = self.length if at is None else at
         if at + rows > self.capacity:
-            raise KvFullError(
-                f"the KV cache has {self.capacity} rows, {at} in use, and {rows} more do not fit;"
-                " let a window slide earlier, or give it a larger capacity"
-            )
+            raise KvFullError.of(self.capacity, at, rows)
 
     def start(self, rows: int, at: int | None = None) -> int:
         """The first of so many rows that are to be written: `at`, or the one behind those in use.

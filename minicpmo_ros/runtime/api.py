@@ -32,23 +32,42 @@ Part = Sequence[int] | Rows
 """What is read: token ids (codes, for the speech decoder), or embeddings."""
 
 
-class Context(Protocol):
-    """A decoder with what it has read: the language model's conversation, or a turn of speech.
+class Memory(Protocol):
+    """What was read, a row a token: what contexts and caches have in common.
 
     Whatever would go past `capacity` raises KvFullError before anything is written.
     """
 
     @property
     def length(self) -> int:
-        """Tokens read."""
+        """Rows in use."""
 
     @property
     def capacity(self) -> int:
-        """Tokens that fit."""
+        """Rows that fit."""
 
     @property
     def nbytes(self) -> int:
-        """Memory of the keys and values, in bytes."""
+        """Memory of the keys and values of the whole capacity, in bytes."""
+
+    def check_room(self, rows: int) -> None:
+        """Raise KvFullError unless so many rows can still be written."""
+
+    def truncate(self, length: int) -> None:
+        """Forget the rows from `length` on."""
+
+    def remove(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Forget rows [start, stop) of each span; those behind move up, their keys rotated."""
+
+    def shift(self, start: int, to: int) -> None:
+        """Move the rows from `start` on so that they begin at `to`, their keys rotated."""
+
+    def keys(self, last: int) -> NDArray[np.float32]:
+        """Keys of the last rows, rotated: [layers, kv_heads, last, head_dim]. For checks."""
+
+
+class Context(Memory, Protocol):
+    """A decoder with what it has read: the language model's conversation, or a turn of speech."""
 
     def read(self, *parts: Part, at: int | None = None) -> Rows:
         """Read parts one after the other, behind what was read: their hidden states.
@@ -58,21 +77,6 @@ class Context(Protocol):
 
     def logits(self, hidden: Rows) -> Logits:
         """What may come after the last of these hidden states: float32 [vocab], the caller's."""
-
-    def check_room(self, rows: int) -> None:
-        """Raise KvFullError unless so many tokens can still be read."""
-
-    def truncate(self, length: int) -> None:
-        """Forget all behind the first `length` tokens."""
-
-    def remove(self, spans: Iterable[tuple[int, int]]) -> None:
-        """Forget tokens [start, stop) of each span; those behind them move up."""
-
-    def shift(self, start: int, to: int) -> None:
-        """Move the tokens from `start` on, so that they begin at `to`."""
-
-    def keys(self, last: int) -> NDArray[np.float32]:
-        """Keys of the last tokens, rotated: [layers, kv_heads, last, head_dim]. For checks."""
 
 
 class Ears(Protocol):

@@ -36,10 +36,7 @@ class KvBook(ABC):
         """Raise KvFullError unless rows [at, at + rows) exist; `at` defaults to the length."""
         at = self.length if at is None else at
         if at + rows > self.capacity:
-            raise KvFullError(
-                f"the KV cache has {self.capacity} rows, {at} in use, and {rows} more do not fit;"
-                " let a window slide earlier, or give it a larger capacity"
-            )
+            raise KvFullError.of(self.capacity, at, rows)
 
     def truncate(self, length: int) -> None:
         """Forget the rows from `length` on. They become zeros: a stage multiplies what it does not

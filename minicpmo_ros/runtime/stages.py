@@ -7,11 +7,12 @@ numpy; what is large, the caches, stays where a stage runs and never crosses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
+
+from minicpmo_ros.runtime.api import Memory
 
 Array = NDArray[Any]
 
@@ -26,38 +27,11 @@ class Stage(Protocol):
         """
 
 
-class Cache(Protocol):
-    """Keys and values of a stage's layers; rows of it are positions. See `runtime.kv`.
-
-    Whatever would go past `capacity` raises KvFullError before anything is written.
-    """
-
-    @property
-    def length(self) -> int:
-        """Rows in use."""
-
-    @property
-    def capacity(self) -> int:
-        """Rows that fit."""
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the whole capacity, in bytes."""
+class Cache(Memory, Protocol):
+    """Keys and values of a stage's layers; rows of it are positions. See `runtime.kv`."""
 
     def check_room(self, rows: int, at: int | None = None) -> None:
         """Raise KvFullError unless rows [at, at + rows) exist; `at` defaults to the length."""
-
-    def truncate(self, length: int) -> None:
-        """Forget the rows from `length` on."""
-
-    def remove(self, spans: Iterable[tuple[int, int]]) -> None:
-        """Forget rows [start, stop) of each span; those behind move up, their keys rotated."""
-
-    def shift(self, start: int, to: int) -> None:
-        """Move the rows from `start` on so that they begin at `to`, their keys rotated."""
-
-    def keys(self, last: int) -> NDArray[np.float32]:
-        """Keys of the last rows: [layers, kv_heads, last, head_dim]. For checks."""
 
 
 class CachedStage(Protocol):

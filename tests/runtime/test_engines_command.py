@@ -157,7 +157,7 @@ def test_engines_go_by_name_or_all(cache, checkpoint):
 def test_neither_torch_nor_onnxruntime_is_imported():
     """For looking into the cache and reading recipes."""
     code = (
-        "import sys, minicpmo_ros.runtime.engines.cli\n"
+        "import sys, minicpmo_ros.engines_cli\n"
         "import minicpmo_ros.runtime.engines.cache_cleaning\n"
         "from minicpmo_ros.runtime.engines import recipe\n"
         "recipe.load('cpu')\n"

@@ -14,7 +14,6 @@ from torch import nn
 onnx = pytest.importorskip("onnx", reason="writing ONNX files needs the extra export")
 pytest.importorskip("onnxscript", reason="writing ONNX files needs the extra export")
 from minicpmo_ros.errors import KvFullError  # noqa: E402
-from minicpmo_ros.model.config import LlmConfig  # noqa: E402
 from minicpmo_ros.model.llm import Llm  # noqa: E402
 from minicpmo_ros.runtime.export.plans import decoder_plan, head_plan  # noqa: E402
 from minicpmo_ros.runtime.export.writer import export  # noqa: E402
@@ -23,20 +22,13 @@ from minicpmo_ros.runtime.ort.stages import OrtCachedStage, OrtStage, session  #
 from minicpmo_ros.runtime.staged import Reader, StagedContext  # noqa: E402
 from minicpmo_ros.runtime.tables import Table, write_table  # noqa: E402
 from minicpmo_ros.runtime.torch_runtime import TorchContext  # noqa: E402
+from tests.runtime import networks  # noqa: E402
 
-CONFIG = LlmConfig(
-    hidden=128, layers=2, heads=4, kv_heads=2, head_dim=64, ffn=256, vocab=300, rope_theta=1e6,
-    norm_eps=1e-6, max_positions=4096,
-)  # fmt: skip
+CONFIG = replace(networks.CONFIG, layers=2)
 
 
 def random_llm() -> Llm:
-    llm = Llm(CONFIG).eval().requires_grad_(False)
-    random = torch.Generator().manual_seed(0)
-    for one in llm.parameters():
-        noise = torch.randn(one.shape, generator=random)
-        one.copy_(noise * 0.05 if one.ndim > 1 else 1 + noise * 0.1)
-    return llm
+    return networks.random_llm(CONFIG)
 
 
 def written(llm: Llm, folder: Path, int4: bool) -> Path:

@@ -1,4 +1,4 @@
-"""`minicpmo engines plan|calibrate|build|check`: what a recipe needs, makes and computes."""
+"""`minicpmo engines plan|build|check`: what a recipe needs, makes and computes."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from minicpmo_ros.model.audio import Audio, AudioLayer
 from minicpmo_ros.model.config import LlmConfig, ResamplerConfig, SpeechConfig, VisionConfig
+from minicpmo_ros.model.decoder import head_norm
 from minicpmo_ros.model.resampler import Resampler
 from minicpmo_ros.model.rope import angles, rotate
 from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND
@@ -34,11 +35,7 @@ class JointAttention(nn.Module):
         queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
         self.qkv_proj = nn.Linear(config.hidden, queries + 2 * keys, bias=False)
         self.o_proj = nn.Linear(queries, config.hidden, bias=False)
-        if norm_heads:
-            self.q_norm: nn.Module = nn.RMSNorm(config.head_dim, config.norm_eps)
-            self.k_norm: nn.Module = nn.RMSNorm(config.head_dim, config.norm_eps)
-        else:
-            self.q_norm = self.k_norm = nn.Identity()
+        self.q_norm, self.k_norm = (head_norm(config, norm_heads) for _ in "qk")
 
     def forward(
         self,

@@ -128,30 +128,40 @@ class OrtCachedStage:
         rope_theta: float,
         threads: int = 0,
     ) -> None:
-        self._parts = [(session(file, threads), layers) for file, layers in files]
+        self._parts = [_Part(session(file, threads), layers) for file, layers in files]
         self._sizes = kv_heads, head_dim, rope_theta
 
     def cache(self, capacity: int) -> KvRows:
         kv_heads, head_dim, rope_theta = self._sizes
-        layers = sum(layers for _, layers in self._parts)
+        layers = sum(len(part.caches) for part in self._parts) // 2
         return KvRows(layers, kv_heads, capacity, head_dim, rope_theta)
 
     def step(self, feed: Mapping[str, Array], cache: KvRows, at: int, rows: int) -> Array:
         cache.reserve(at + rows)
-        given = {**feed, "past": np.array([at], np.int64)}
-        first = 0
+        past = {"past": np.array([at], np.int64)}
+        options = _options(rows > 1)
+        given, first = dict(feed), 0
         found: Array | None = None
-        for part, layers in self._parts:
+        for part in self._parts:
             if found is not None:
-                given = {part.get_inputs()[0].name: found, "past": given["past"]}
-            buffers = cache.buffers[first : first + 2 * layers]
-            caches = {f"cache.{index}": buffer for index, buffer in enumerate(buffers)}
-            found, *new = part.run(None, {**given, **caches}, _options(rows > 1))
+                given = {part.takes: found}
+            stop = first + len(part.caches)
+            caches = zip(part.caches, cache.buffers[first:stop], strict=True)
+            found, *new = part.session.run(None, {**given, **past, **dict(caches)}, options)
             cache.put(first, new, at)
-            first += 2 * layers
+            first = stop
         cache.length = max(cache.length, at + rows)
         assert found is not None
         return found
+
+
+class _Part:
+    """One file of several. takes: its first input. caches: the names of those that are caches."""
+
+    def __init__(self, session: Any, layers: int) -> None:
+        self.session = session
+        self.takes: str = session.get_inputs()[0].name
+        self.caches = [f"cache.{index}" for index in range(2 * layers)]
 
 
 class OrtLoader:

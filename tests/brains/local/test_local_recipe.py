@@ -255,11 +255,11 @@ class Broken:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
 
-    def run(self, outputs: Any, feed: dict[str, Any]) -> list[np.ndarray]:
+    def run(self, outputs: Any, feed: dict[str, Any], *options: Any) -> list[np.ndarray]:
         if self.how == "raises":
             # Its own error, of its own kind.
             return self._session.run(outputs, {})
-        found = self._session.run(outputs, feed)
+        found = self._session.run(outputs, feed, *options)
         return [one * np.nan for one in found] if self.how == "nan" else found
 
 

@@ -17,7 +17,7 @@ TurnGraph = Callable[[int, str], Path]
 
 @pytest.fixture(scope="session")
 def llm() -> Llm:
-    from tests.runtime.trt.networks import random_llm
+    from tests.runtime.networks import random_llm
 
     return random_llm()
 
@@ -25,7 +25,7 @@ def llm() -> Llm:
 @pytest.fixture(scope="session")
 def single(llm: Llm, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Single precision, so that what differs from torch is a mistake. Two layers, one, the head."""
-    from tests.runtime.trt.networks import llm_files
+    from tests.runtime.networks import llm_files
 
     return llm_files(llm, tmp_path_factory.mktemp("fp32"), "float32", "fp32", 2)
 
@@ -33,7 +33,7 @@ def single(llm: Llm, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="session")
 def half(llm: Llm, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The same as for a card: half precision, matrices of four bits but for the head's."""
-    from tests.runtime.trt.networks import llm_files
+    from tests.runtime.networks import llm_files
 
     return llm_files(llm, tmp_path_factory.mktemp("int4"), "float16", "int4", 2)
 

@@ -36,8 +36,8 @@ from minicpmo_ros.runtime.trt.profiles import (
     turn_profiles,
     vision_profiles,
 )
+from tests.runtime.networks import LARGE, llm_files, random_llm
 from tests.runtime.trt.conftest import TurnGraph
-from tests.runtime.trt.networks import LARGE, llm_files, random_llm
 
 DECODER = decoder_profiles(64, 512, packed=True)
 

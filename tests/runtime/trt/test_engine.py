@@ -16,9 +16,9 @@ from minicpmo_ros.runtime.trt.engine import Engine
 from minicpmo_ros.runtime.trt.library import Library, library
 from minicpmo_ros.runtime.trt.profiles import decoder_profiles, head_profiles
 from minicpmo_ros.runtime.trt.stage import TrtStage
+from tests.runtime.networks import CONFIG
 from tests.runtime.trt.fake_cuda import FakeCuda
 from tests.runtime.trt.fake_trt import fake_module, write_engine
-from tests.runtime.trt.networks import CONFIG
 
 
 @dataclass

@@ -24,9 +24,9 @@ from minicpmo_ros.runtime.torch_runtime import TorchNetwork
 from minicpmo_ros.runtime.trt import jobs
 from minicpmo_ros.runtime.trt.card import Card
 from minicpmo_ros.runtime.trt.library import Library
+from tests.runtime.networks import close
 from tests.runtime.trt.fake_cuda import FakeCuda
 from tests.runtime.trt.fake_trt import fake_module, write_engine
-from tests.runtime.trt.networks import close
 
 # Single precision and half.
 NEAR = 0.02

@@ -21,10 +21,10 @@ from minicpmo_ros.runtime.trt.card import Card
 from minicpmo_ros.runtime.trt.library import Library
 from minicpmo_ros.runtime.trt.profiles import decoder_profiles, head_profiles, turn_profiles
 from minicpmo_ros.runtime.trt.stage import TrtCachedStage, TrtStage
+from tests.runtime.networks import CONFIG, close
 from tests.runtime.trt.conftest import TurnGraph
 from tests.runtime.trt.fake_cuda import FakeCuda
 from tests.runtime.trt.fake_trt import fake_module, write_engine
-from tests.runtime.trt.networks import CONFIG, close
 
 CAPACITY, PREFILL = 1000, 128
 # Of single precision to half, through three layers.

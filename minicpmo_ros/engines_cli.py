@@ -1,4 +1,4 @@
-"""`minicpmo engines`: what was built for this and other machines."""
+"""`minicpmo engines`: what a recipe needs and makes, and what was built."""
 
 from __future__ import annotations
 
