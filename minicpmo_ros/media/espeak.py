@@ -78,7 +78,7 @@ class Synthesiser:
         Silence at both ends is cut to 20 and 100 ms. Text in which nothing can be spoken gives an
         utterance without samples. Word marks hold the text as written, punctuation included.
         """
-        plain = _plain(text)
+        plain = plain_text(text)
         if not plain.strip():
             return Utterance(EMPTY_SAMPLES, (), text)
         with lib.fresh_library(self._library) as espeak:
@@ -88,7 +88,7 @@ class Synthesiser:
             spoken = espeak.synthesise(plain)
             rate_hz = espeak.rate_hz
         samples = np.frombuffer(bytes(spoken.pcm), dtype=np.int16)
-        sounding = np.abs(samples.astype(np.int32)) > _QUIET
+        sounding = is_sounding(samples)
         if not sounding.any():
             return Utterance(EMPTY_SAMPLES, (), text)
         first, last = np.flatnonzero(sounding)[[0, -1]]
@@ -96,10 +96,7 @@ class Synthesiser:
         end = min(len(samples), int(last) + 1 + round(_TAIL_S * rate_hz))
         data = resample(samples[begin:end], rate_hz, SPEECH_RATE_HZ)
         words = []
-        for written, start, stop in _place_words(plain, spoken.events, len(samples)):
-            # espeak-ng counts the pause after a clause to its last word: heard is what sounds.
-            loud = np.flatnonzero(sounding[start:stop])
-            stop = start + int(loud[-1]) + 1 if len(loud) else stop
+        for written, start, stop in place_words(plain, spoken.events, sounding):
             marks = (
                 min(max(0, round((sample - begin) * SPEECH_RATE_HZ / rate_hz)), len(data))
                 for sample in (start, stop)
@@ -142,19 +139,29 @@ def _find_voice(espeak: EspeakLibrary, voice: str) -> str:
     raise ConfigError(f"voice '{voice}': espeak-ng has no such voice; it has {', '.join(known)}")
 
 
-def _plain(text: str) -> str:
+def is_sounding(samples: np.ndarray) -> np.ndarray:
+    """bool [samples]: which of int16 [samples] are above -60 dBFS."""
+    return np.abs(samples.astype(np.int32)) > _QUIET
+
+
+def plain_text(text: str) -> str:
     """The text with as many characters, those that espeak-ng could take for commands blanked."""
     return "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Co") else c for c in text)
 
 
-def _place_words(text: str, events: list[EspeakEvent], samples: int) -> list[tuple[str, int, int]]:
+def place_words(
+    text: str, events: list[EspeakEvent], sounding: np.ndarray
+) -> list[tuple[str, int, int]]:
     """Words as written with their samples [start, stop), from espeak-ng's events.
+
+    text: plain, as it was spoken. sounding: see `is_sounding`, of the whole utterance.
 
     espeak-ng reports several events within "12.50", none for a lone "=". A word is what stands
     between spaces, or, in scripts without spaces, what one event covers. What has no event of its
     own belongs to the word before it (the first: to the word after it), so that the words put
     together are the text.
     """
+    samples = len(sounding)
     word_starts = _word_starts(text, {e.character for e in events if e.kind == lib.EVENT_WORD})
     spoken: dict[int, int] = {}
     stops: dict[int, int] = {}
@@ -178,7 +185,11 @@ def _place_words(text: str, events: list[EspeakEvent], samples: int) -> list[tup
         begin = 0 if place == 0 else word_starts[index]
         end = word_starts[indices[place + 1]] if place + 1 < len(indices) else len(text)
         start = min(spoken[index], samples)
-        words.append((text[begin:end].strip(), start, max(start, min(stops[index], samples))))
+        stop = max(start, min(stops[index], samples))
+        # espeak-ng counts the pause after a clause to its last word: heard is what sounds.
+        loud = np.flatnonzero(sounding[start:stop])
+        stop = start + int(loud[-1]) + 1 if len(loud) else stop
+        words.append((text[begin:end].strip(), start, stop))
     return words
 
 

@@ -25,6 +25,7 @@ PACKAGE_HINT = "install the system package espeak-ng (Debian, Ubuntu: apt-get in
 
 # Values of espeak-ng's public header speak_lib.h, the same in versions 1.49 to 1.52.
 AUDIO_OUTPUT_SYNCHRONOUS = 2
+INITIALIZE_PHONEME_EVENTS = 1
 INITIALIZE_DONT_EXIT = 0x8000
 CHARS_UTF8 = 1
 POSITION_CHARACTER = 1
@@ -32,6 +33,7 @@ STATUS_OK = 0
 EVENT_LIST_TERMINATED = 0
 EVENT_WORD = 1
 EVENT_END = 5
+EVENT_PHONEME = 7
 PARAMETER_RATE = 1
 PARAMETER_VOLUME = 2
 PARAMETER_PITCH = 3
@@ -94,11 +96,15 @@ class EspeakVoice:
 
 @dataclass(frozen=True)
 class EspeakEvent:
-    """Where in the sound (samples) a place of the text (characters from 0) begins or ends."""
+    """Where in the sound (samples) a place of the text (characters from 0) begins or ends.
+
+    mnemonic: espeak-ng's name of the phoneme, of phoneme events.
+    """
 
     kind: int
     character: int
     sample: int
+    mnemonic: str = ""
 
 
 @dataclass
@@ -115,6 +121,13 @@ class EspeakLibrary:
     def __init__(self, handle: ctypes.CDLL, rate_hz: int) -> None:
         self._library = handle
         self.rate_hz = rate_hz
+
+    @property
+    def data_path(self) -> str:
+        """The folder espeak-ng-data that is in use."""
+        path = ctypes.c_char_p()
+        self._library.espeak_Info(ctypes.byref(path))
+        return (path.value or b"").decode(errors="replace")
 
     def set_voice(self, name: str) -> bool:
         """Select a voice by tag, name or file, with "+variant" if wanted. False: there is none."""
@@ -150,8 +163,14 @@ class EspeakLibrary:
             for event in events:
                 if event.type == EVENT_LIST_TERMINATED:
                     break
+                name = event.id.string if event.type == EVENT_PHONEME else b""
                 result.events.append(
-                    EspeakEvent(event.type, max(event.text_position - 1, 0), event.sample)
+                    EspeakEvent(
+                        event.type,
+                        max(event.text_position - 1, 0),
+                        event.sample,
+                        name.decode(errors="replace"),
+                    )
                 )
             return 0
 
@@ -183,17 +202,22 @@ def _tags(address: int | None) -> tuple[str, ...]:
 
 
 @contextmanager
-def fresh_library(path: str = "") -> Iterator[EspeakLibrary]:
+def fresh_library(
+    path: str = "", *, phonemes: bool = False, data: str = ""
+) -> Iterator[EspeakLibrary]:
     """Load libespeak-ng (path: another file than the system's), and unload it afterwards.
+
+    phonemes: events for phonemes, too. data: a folder with another espeak-ng-data than the
+    system's, which is taken where there is none in it.
 
     Raises `DeviceError` where the library or its data are not installed.
     """
     with _LOCK:
         handle = _load(path)
         try:
-            rate_hz = int(
-                handle.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, None, INITIALIZE_DONT_EXIT)
-            )
+            options = INITIALIZE_DONT_EXIT | (INITIALIZE_PHONEME_EVENTS if phonemes else 0)
+            folder = data.encode() if data else None
+            rate_hz = int(handle.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, folder, options))
             if rate_hz <= 0:
                 raise DeviceError(f"libespeak-ng finds no voice data; {PACKAGE_HINT}")
             # The noise of breathy voices comes from the C library's random numbers.
