@@ -127,6 +127,26 @@ def report(
     report_bag(bag, html or bag.with_name(bag.stem + ".html"), png)
 
 
+@app.command()
+def score(
+    bag: BagPath,
+    labels: Annotated[
+        Path | None, typer.Option(help="JSON: who said what kind of thing, what happened.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    turns: Annotated[
+        Path | None, typer.Option(help="Write ends of turns and interruptions here, as TurnBench.")
+    ] = None,
+    least: Annotated[
+        int, typer.Option(min=1, help="Events below which a figure is not shown.")
+    ] = 10,
+) -> None:
+    """How well the robot took turns, let itself be interrupted and reported what it should."""
+    from minicpmo_ros.replay.score import score_bag
+
+    score_bag(bag, labels=labels, figures=json, turns=turns, least=least)
+
+
 @bag_app.command("from-video")
 def from_video(
     media: Annotated[Path, typer.Argument(help="A video or sound file.")],

@@ -22,7 +22,8 @@ def minicpmo(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_names_every_command():
     text = minicpmo("--help").stdout
-    for command in ("demo", "live", "devices", "replay", "record", "report", "bag", "bench"):
+    commands = ("demo", "live", "devices", "replay", "record", "report", "score", "bag", "bench")
+    for command in commands:
         assert command in text
 
 
@@ -37,6 +38,7 @@ def test_parameters_are_printed_as_the_table_and_as_the_file():
         (("replay", "nowhere"), "bag nowhere does not exist"),
         (("replay", "nowhere", "--remap", "x"), "must be FROM:=TO"),
         (("report", "tests"), "is no bag"),
+        (("score", "nowhere", "--labels", "nothing.json"), "labels nothing.json"),
         (("bag", "from-video", "nowhere.wav"), "nowhere.wav"),
         (("bag", "from-video", "tests/test_cli.py", "--out", "out/none"), "test_cli.py"),
     ],
