@@ -120,20 +120,20 @@ def _echoes(rng: np.random.Generator) -> np.ndarray:
         return np.ones(1, np.float32)
     t60_s = rng.uniform(0.12, 0.8)
     taps = int(t60_s * MIC_RATE_HZ)
-    time_s = np.arange(taps, dtype=np.float32) / MIC_RATE_HZ
-    tail = rng.standard_normal(taps, dtype=np.float32) * np.exp(-6.9 / t60_s * time_s)
+    time_s = np.arange(taps) / MIC_RATE_HZ
+    tail = rng.standard_normal(taps) * np.exp(-6.9 / t60_s * time_s)
     # Walls and air take the high frequencies first.
-    soft = np.convolve(tail, np.full(8, 1 / 8, np.float32))[:taps]
-    dark = np.minimum(1, time_s / np.float32(0.5 * t60_s))
+    soft = np.convolve(tail, np.full(8, 1 / 8))[:taps]
+    dark = np.minimum(1, time_s / (0.5 * t60_s))
     tail = (1 - dark) * tail + 2 * dark * soft
     tail[: int(rng.uniform(0.003, 0.02) * MIC_RATE_HZ)] = 0
     direct_db = rng.uniform(-2, 16)
-    tail *= np.float32(10 ** (-direct_db / 20)) / np.sqrt(np.square(tail).sum())
+    tail *= 10 ** (-direct_db / 20) / np.sqrt(np.square(tail).sum())
     for _ in range(int(rng.integers(2, 9))):
         place = int(rng.uniform(0.001, 0.05) * MIC_RATE_HZ)
         tail[place] += rng.choice((-1, 1)) * rng.uniform(0.05, 0.5) * np.exp(-place / 500)
     tail[0] = 1
-    return tail
+    return tail.astype(np.float32)
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:

@@ -77,13 +77,12 @@ def place_phonemes(events: list[EspeakEvent], samples: int) -> list[tuple[int, i
     """
     placed = []
     open_index, open_start = SILENCE, 0
-    marks = [(e.kind, e.mnemonic, e.sample) for e in events if e.kind in (EVENT_PHONEME, EVENT_END)]
-    for kind, mnemonic, sample in [*marks, (EVENT_END, "", samples)]:
+    marks = [(e.mnemonic, e.sample) for e in events if e.kind in (EVENT_PHONEME, EVENT_END)]
+    for mnemonic, sample in [*marks, ("", samples)]:
         sample = min(max(sample, open_start), samples)
         if open_index != SILENCE and sample > open_start:
             placed.append((open_index, open_start, sample))
-        # Without a name: a place in the text at which nothing is spoken.
-        named = kind == EVENT_PHONEME and mnemonic
-        open_index = phoneme_index(mnemonic) if named else SILENCE
+        # Without a name: the end of a clause.
+        open_index = phoneme_index(mnemonic) if mnemonic else SILENCE
         open_start = sample
     return placed

@@ -11,8 +11,18 @@ from minicpmo_ros.messages import MIC_RATE_HZ
 from minicpmo_ros.nano import noises_held_out
 from minicpmo_ros.nano.pieces import LOOP, bands, events, levelled, shaped, slow
 
-NOISES = ("white", "pink", "brown", "hum", "fan", "clicks", "knocks", "music", "babble")
-HELD_OUT_NOISES = ("rain", "engine", "crowd", "birds")
+NOISES: tuple[str, ...] = (
+    "white",
+    "pink",
+    "brown",
+    "hum",
+    "fan",
+    "clicks",
+    "knocks",
+    "music",
+    "babble",
+)
+HELD_OUT_NOISES: tuple[str, ...] = ("rain", "engine", "crowd", "birds")
 
 _PENTATONIC = (0, 2, 4, 7, 9)
 _CHORDS = ((0, 4, 7), (5, 9, 12), (7, 11, 14), (9, 12, 16), (2, 5, 9))

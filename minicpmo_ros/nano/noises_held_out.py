@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from minicpmo_ros.messages import MIC_RATE_HZ
@@ -39,7 +41,7 @@ def crowd(samples: int, rng: np.random.Generator) -> np.ndarray:
     sound = np.zeros(samples, np.float32)
     for centre in (350, 700, 1_400, 2_400):
         middle = np.array([centre * rng.uniform(0.85, 1.15)])
-        band = shaped(samples, rng, lambda f, middle=middle: bands(f, middle, middle / 4))
+        band = shaped(samples, rng, partial(bands, centres=middle, widths=middle / 4))
         sound += band * slow(samples, rng, rng.uniform(5, 9), 6.0) * np.float32(400 / centre)
     return sound
 

@@ -67,11 +67,13 @@ def _voiced(
     else:
         centres = np.array([rng.uniform(300, 800), rng.uniform(800, 2_200), 2_700.0])
         strength = (1.0, 0.5, 0.2)
-    frequencies = np.fft.rfftfreq(samples, 1 / MIC_RATE_HZ).astype(np.float32)
+    # A power of two: lengths with large prime factors are slow. What comes around is cut.
+    size = 1 << samples.bit_length()
+    frequencies = np.fft.rfftfreq(size, 1 / MIC_RATE_HZ).astype(np.float32)
     shape = np.zeros_like(frequencies)
     for centre, loud in zip(centres, strength, strict=True):
         shape += loud * bands(frequencies, np.array([centre]), np.array([60 + centre / 20]))
-    return np.fft.irfft(np.fft.rfft(pulses) * shape, samples).astype(np.float32)
+    return np.fft.irfft(np.fft.rfft(pulses, size) * shape, size)[:samples].astype(np.float32)
 
 
 def _burst(sound: np.ndarray, attack_s: float, decay: float) -> np.ndarray:

@@ -35,12 +35,13 @@ _ACCENTS = (
     "en-us",
     "en-us-nyc",
 )
-# espeak-ng 1.51's, but for those that whisper, croak, echo or want to be a robot.
+# espeak-ng 1.51's, but for those that whisper, croak, echo or want to be a robot, and two that are
+# others once more (klatt6 is klatt, edward nearly klatt5).
 _LISTED = (
     "adam Alex Alicia Andrea Andy anika Annie antonio AnxiousAndy aunty belinda benjamin boris"
-    " david Denis Diogo ed edward edward2 f1 f2 f3 f4 f5 Gene Gene2 grandma grandpa gustave"
+    " david Denis Diogo ed edward2 f1 f2 f3 f4 f5 Gene Gene2 grandma grandpa gustave"
     " Henrique Hugo iven iven2 iven3 iven4 Jacky john kaukovalta klatt klatt2 klatt3 klatt4 klatt5"
-    " klatt6 Lee linda m1 m2 m3 m4 m5 m6 m7 m8 marcelo Marco Mario max Michael michel miguel Mike"
+    " Lee linda m1 m2 m3 m4 m5 m6 m7 m8 marcelo Marco Mario max Michael michel miguel Mike"
     " Nguyen norbert pablo paul pedro quincy rob robert sandro shelby steph steph2 steph3 Storm"
     " travis Tweaky victor zac"
 )

@@ -67,6 +67,13 @@ def test_noise_has_its_length_and_level_and_repeats_with_its_seed(kind, samples)
         assert not np.array_equal(sound, noise(kind, samples, rng(2), SPEECH))
 
 
+def test_pauses_do_not_lower_the_level_of_what_is_loud():
+    loud = 0.1 * rng().standard_normal(16_000).astype(np.float32)
+    pause = 1e-3 * rng(2).standard_normal(64_000).astype(np.float32)
+    assert active_rms(np.concatenate([pause, loud, pause])) == pytest.approx(0.1, rel=0.02)
+    assert active_rms(np.zeros(5, np.float32)) == active_rms(np.zeros(0, np.float32)) == 0.0
+
+
 def power_below(sound: np.ndarray, hz: float) -> float:
     power = np.abs(np.fft.rfft(sound)) ** 2
     return float(power[: round(len(power) * hz / (RATE_HZ / 2))].sum() / power.sum())

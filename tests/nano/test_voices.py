@@ -48,6 +48,14 @@ def speaker(tmp_path) -> Speaker:
     return Speaker(tmp_path)
 
 
+def accent_of(name: str) -> str:
+    return name.split("+")[0]
+
+
+def variant_of(name: str) -> str:
+    return name.split("+")[1]
+
+
 def rms(samples: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(samples))))
 
@@ -55,8 +63,8 @@ def rms(samples: np.ndarray) -> float:
 def test_no_voice_that_is_measured_with_is_trained_with():
     assert not set(TRAINING_VOICES) & set(HELD_OUT_VOICES)
     assert not set(TRAINING_FLITE) & set(HELD_OUT_FLITE)
-    trained = {name.split("+")[1] for name in TRAINING_VOICES}
-    held_out = {name.split("+")[1] for name in HELD_OUT_VOICES}
+    trained = {variant_of(name) for name in TRAINING_VOICES}
+    held_out = {variant_of(name) for name in HELD_OUT_VOICES}
     assert not trained & held_out
     assert len(held_out) >= 8
     assert not any(name.startswith(HELD_OUT_ACCENT) for name in TRAINING_VOICES)
@@ -134,11 +142,13 @@ def test_phonemes_are_in_order_within_the_sound_and_those_of_the_words(speaker):
 
 @espeak
 def test_silence_at_both_ends_is_cut(speaker):
-    said = speaker.say(SENTENCE, Voice("espeak", "en-us+m3"))
+    said = speaker.say("Pick it up, please", Voice("espeak", "en-us+m3"))
     loud = np.flatnonzero(np.abs(said.samples) > 0.001)
     assert loud[0] <= 0.025 * RATE_HZ
     assert len(said.samples) - loud[-1] <= 0.025 * RATE_HZ
-    assert said.words[0][1] <= 0.03
+    # The times are those of what is left.
+    assert said.words[0][1] == 0.0
+    assert said.words[-1][2] == pytest.approx(loud[-1] / RATE_HZ, abs=0.004)
 
 
 @espeak
@@ -152,17 +162,16 @@ def test_a_warped_voice_is_faster_and_so_are_its_words(speaker):
 
 
 @espeak
-def test_every_voice_listed_is_there_and_knows_its_sounds(speaker):
-    accents = sorted({name.split("+")[0] for name in TRAINING_VOICES + HELD_OUT_VOICES})
-    variants = sorted({name.split("+")[1] for name in TRAINING_VOICES + HELD_OUT_VOICES})
-    spoken = {}
-    for index, variant in enumerate(variants):
-        name = f"{accents[index % len(accents)]}+{variant}"
+def test_every_voice_listed_is_there_and_sounds_like_itself(speaker):
+    names = {accent_of(name) for name in TRAINING_VOICES + HELD_OUT_VOICES}
+    names |= {f"en-us+{variant_of(name)}" for name in TRAINING_VOICES + HELD_OUT_VOICES}
+    spoken: dict[int, str] = {}
+    for name in sorted(names):
         said = speaker.say("Which boy heard the church bell?", Voice("espeak", name))
         assert rms(said.samples) > 0.01, name
         assert OTHER not in [phoneme for phoneme, _, _ in said.phonemes], name
-        spoken[variant] = said.samples.tobytes()
-    assert len(set(spoken.values())) == len(spoken)
+        same = spoken.setdefault(hash(said.samples.tobytes()), name)
+        assert same == name
 
 
 @espeak
