@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +88,17 @@ def control_ids(vocab: int) -> dict[str, int]:
     return {name: first + number for number, name in enumerate(NAMES)}
 
 
-def write(directory: Path, vocab: int) -> dict[str, int]:
+def write(directory: Path, vocab: int, sentences: Iterable[str] | None = None) -> dict[str, int]:
     """Write tokenizer.json, tokenizer_config.json and special_tokens_map.json.
+
+    Args:
+        sentences: what the merges are learned from; None: our own prompts.
 
     Returns:
         The ids of the control tokens.
     """
     control = control_ids(vocab)
-    definition = _learn(vocab - len(NAMES))
+    definition = _learn(vocab - len(NAMES), _sentences() if sentences is None else sentences)
     texts = definition["model"]["vocab"]
     definition["added_tokens"] = [
         {
@@ -134,7 +137,7 @@ def write(directory: Path, vocab: int) -> dict[str, int]:
     return control
 
 
-def _learn(size: int) -> dict[str, Any]:
+def _learn(size: int, sentences: Iterable[str]) -> dict[str, Any]:
     """A tokenizer.json without control tokens: bytes, learned merges, syllables, `size` in all."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -150,7 +153,7 @@ def _learn(size: int) -> dict[str, Any]:
         initial_alphabet=list(byte_alphabet().values()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_sentences(), trainer)
+    tokenizer.train_from_iterator(sentences, trainer)
     definition: dict[str, Any] = json.loads(tokenizer.to_str())
     vocab: dict[str, int] = definition["model"]["vocab"]
     for syllable in _syllables():

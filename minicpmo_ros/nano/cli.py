@@ -1,0 +1,39 @@
+"""`minicpmo nano`: train the small checkpoint, measure it, and make what ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+nano_app = typer.Typer(
+    no_args_is_help=True, help="The small checkpoint that ships: train it, measure it, pack it."
+)
+
+
+@nano_app.command()
+def train(
+    folder: Annotated[Path, typer.Argument(help="Where the run is kept; it goes on from there.")],
+    steps: Annotated[int, typer.Option(min=1, help="In all.")] = 6000,
+    minutes: Annotated[float, typer.Option(min=0, help="Stop after; 0: when all is done.")] = 0,
+    seed: Annotated[int, typer.Option(help="Everything follows from it.")] = 0,
+    processes: Annotated[int, typer.Option(min=1, help="Of one thread each, on a CPU.")] = 2,
+    units: Annotated[int, typer.Option(min=4, help="Seconds a step and process.")] = 64,
+    flite: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of flite's voices; needs flite.")
+    ] = 0.12,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Train on episodes that are made as it goes; Ctrl-C saves, the same command goes on."""
+    from minicpmo_ros.nano.processes import train as run
+    from minicpmo_ros.nano.progress import Shown
+    from minicpmo_ros.nano.sizes import write_settings
+    from minicpmo_ros.nano.training import TrainingConfig
+
+    write_settings(folder)
+    config = TrainingConfig(
+        steps=steps, units_per_step=units, seed=seed, processes=processes, flite=flite
+    )
+    with Shown(folder, steps) as shown:
+        run(folder, config, shown, device, minutes)

@@ -1,0 +1,99 @@
+"""What is practised when: short episodes first, long ones and both senses together later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.tokenizer import Tokenizer
+from minicpmo_ros.nano.acoustics import Room
+from minicpmo_ros.nano.drawing import draw
+from minicpmo_ros.nano.episode import Director, Episode
+from minicpmo_ros.nano.examples import Encoder, Example, Seen
+from minicpmo_ros.nano.lines import Line, Lines, Split
+from minicpmo_ros.nano.looks import Look
+from minicpmo_ros.nano.stage_set import no_camera, random_set
+from minicpmo_ros.nano.voices import Speaker, Voice
+from minicpmo_ros.nano.world import random_things
+
+ROBOT = Voice("espeak", "en-us", 170)
+SIZES = ((128, 96), (160, 120), (126, 98), (252, 196), (320, 240))
+WIDE_SIZES = ((128, 72), (160, 90), (256, 144))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """units: seconds of each episode. camera: whether there are pictures."""
+
+    units: int
+    camera: bool
+
+
+# Up to each share of the way: the lengths of episodes, any of which may come.
+_LENGTHS = ((0.3, (4,)), (0.55, (4, 8)), (0.8, (8, 12)), (1.01, (12, 16, 24)))
+CAMERA_SHARE = 0.65
+
+
+def lesson_at(share: float, rng: np.random.Generator) -> Lesson:
+    """The lesson at a share (0 to 1) of the way through training."""
+    lengths = next(some for until, some in _LENGTHS if share < until)
+    return Lesson(int(rng.choice(lengths)), bool(rng.random() < CAMERA_SHARE))
+
+
+class Studio:
+    """Makes episodes and examples; all of it follows from the generators that it is given."""
+
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer) -> None:
+        self._encoder = Encoder(config, tokenizer)
+        self._speaker = Speaker()
+
+    def episode(self, rng: np.random.Generator, lesson: Lesson, split: Split) -> Episode:
+        stage = no_camera()
+        if lesson.camera:
+            stage = random_set(rng, lesson.units, held_out=split.looks)
+        return Director(rng, Lines(rng, self._speaker, split), stage, lesson.units).direct()
+
+    def example(
+        self, rng: np.random.Generator, lesson: Lesson, split: Split, size: tuple[int, int]
+    ) -> Example:
+        episode = self.episode(rng, lesson, split)
+        return self.staged(episode, rng, split, size)
+
+    def staged(
+        self, episode: Episode, rng: np.random.Generator, split: Split, size: tuple[int, int]
+    ) -> Example:
+        room = Room.random(rng, held_out=split.noises)
+        echo = self.echo(episode, rng) if rng.random() < 0.25 else ()
+        return self._encoder.example(episode, room, rng, size, tuple(echo))
+
+    def echo(self, episode: Episode, rng: np.random.Generator) -> Iterator[tuple[float, Line]]:
+        """The robot's voice as its own microphone hears it, what an echo canceller left of it."""
+        level = 10 ** (rng.uniform(-40, -18) / 20)
+        for unit, target in enumerate(episode.units):
+            if target.action == "speak":
+                said = self._speaker.say(target.text, ROBOT)
+                samples = (said.samples * np.float32(level)).astype(np.float32)
+                yield unit + 1.05, Line("", samples)
+
+    def examples(
+        self, rng: np.random.Generator, lesson: Lesson, count: int, split: Split
+    ) -> list[Example]:
+        """Of one lesson, all with pictures of one shape."""
+        sizes = WIDE_SIZES if rng.random() < 0.25 else SIZES
+        return [
+            self.example(rng, lesson, split, sizes[int(rng.integers(len(sizes)))])
+            for _ in range(count)
+        ]
+
+    def loose(self, rng: np.random.Generator, count: int, *, held_out: bool = False) -> list[Seen]:
+        """Pictures without an episode."""
+        found = []
+        for _ in range(count):
+            look = Look.random(rng, held_out)
+            things = tuple(random_things(rng, int(rng.integers(0, 5)), held_out=held_out))
+            size = SIZES[int(rng.integers(len(SIZES)))]
+            found.append(self._encoder.seen(draw(things, look, 0.0, size, rng=rng), things))
+        return found

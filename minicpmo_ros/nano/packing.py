@@ -1,0 +1,40 @@
+"""From a training run to a checkpoint directory in the published layout."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from minicpmo_ros.errors import CheckpointError
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.layout import shapes
+from minicpmo_ros.model.weight_files import SINGLE
+from minicpmo_ros.nano.sizes import write_settings
+from minicpmo_ros.nano.training import STATE
+
+
+def pack(run: Path, directory: Path, dtype: torch.dtype = torch.float16) -> Path:
+    """Write config, tokenizer, settings and weights of a run into a directory.
+
+    Raises:
+        CheckpointError: the run has no state, or is of other sizes.
+    """
+    state_file = run / STATE
+    if not state_file.exists():
+        raise CheckpointError(
+            f"{run} holds no {STATE}, so nothing was trained there; `minicpmo nano train` does"
+        )
+    state = torch.load(state_file, map_location="cpu", weights_only=True)
+    for old in directory.glob("*.safetensors"):
+        old.unlink()
+    shutil.rmtree(directory / "engines", ignore_errors=True)
+    config: ModelConfig = write_settings(directory)
+    wanted = shapes(config)
+    weights = {name: one.to(dtype).contiguous() for name, one in state["nano"].items()}
+    if {name: tuple(one.shape) for name, one in weights.items()} != wanted:
+        raise CheckpointError(f"{state_file} is of other sizes than this version's nano")
+    save_file(weights, directory / SINGLE, metadata={"format": "pt"})
+    return directory

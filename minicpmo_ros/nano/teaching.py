@@ -1,0 +1,260 @@
+"""Episodes through the whole network at once: embeddings, hidden states and losses of a batch.
+
+The stages of `model` run a second at a time over caches that are written in place, which is no way
+to train. Here the same modules see all seconds of a batch of episodes in one pass, under the masks
+that the caches amount to; tests hold the two equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from minicpmo_ros.model.audio import Audio
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.llm import Llm
+from minicpmo_ros.model.picture import batch as batch_pictures
+from minicpmo_ros.model.rope import angles, rotate
+from minicpmo_ros.model.vision import VisionStage
+from minicpmo_ros.nano.espeak_phonemes import PHONEMES
+from minicpmo_ros.nano.examples import (
+    MOST_COUNTED,
+    NO_LABEL,
+    PICTURE,
+    POSITIONS,
+    SOUND,
+    Example,
+    Seen,
+)
+from minicpmo_ros.nano.spotted import SPOTTED
+from minicpmo_ros.nano.world import COLOURS, KINDS, PLACES
+
+PAIRS = len(KINDS) * len(COLOURS)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Examples of equally many units, and loose pictures. Of `Example`'s arrays, stacked; `ids` and
+    what goes with it are padded at their ends. offsets: int64 [B], the position in the audio
+    encoder's table at which each episode begins. pictures: of all examples in order, then the loose
+    ones; shown: how many are of examples."""
+
+    mel: Tensor
+    offsets: Tensor
+    ids: Tensor
+    kinds: Tensor
+    labels: Tensor
+    decides: Tensor
+    phonemes: Tensor
+    words: Tensor
+    pictures: tuple[Tensor, Tensor, Tensor, Tensor | None] | None
+    shown: int
+    cells: Tensor
+    places: Tensor
+    counts: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        moved = {
+            name: one.to(device) if isinstance(one, Tensor) else one
+            for name, one in vars(self).items()
+        }
+        if self.pictures is not None:
+            moved["pictures"] = tuple(
+                None if one is None else one.to(device) for one in self.pictures
+            )
+        return Batch(**moved)  # type: ignore[arg-type]
+
+
+def collate(
+    examples: Sequence[Example],
+    loose: Sequence[Seen],
+    side: int,
+    pad_id: int,
+    rng: np.random.Generator,
+    capacity: int = 1450,
+) -> Batch:
+    """Put examples together. side: of the vision encoder's table of positions. capacity: of the
+    audio encoder's, of which each example takes a random part."""
+    longest = max(len(one.ids) for one in examples)
+
+    def padded(name: str, value: int) -> Tensor:
+        rows = [getattr(one, name) for one in examples]
+        filled = [np.pad(row, (0, longest - len(row)), constant_values=value) for row in rows]
+        return torch.from_numpy(np.stack(filled))
+
+    units = len(examples[0].mel)
+    seconds = capacity // POSITIONS - units
+    offsets = rng.integers(0, seconds + 1, len(examples)) * POSITIONS
+    offsets[rng.random(len(examples)) < 0.5] = 0
+    seen = [picture for one in examples for picture in one.seen]
+    everything = [*seen, *loose]
+    pictures = None
+    most = 0
+    if everything:
+        found = batch_pictures([one.slice for one in everything], side)
+        most = found.position_ids.shape[1]
+        pictures = tuple(
+            None if x is None else torch.from_numpy(x)
+            for x in (found.pixels, found.position_ids, found.cells, found.mask)
+        )
+    cells = [
+        np.pad(one.cells, (0, most - len(one.cells)), constant_values=NO_LABEL)
+        for one in everything
+    ]
+    return Batch(
+        torch.from_numpy(np.stack([one.mel for one in examples])),
+        torch.from_numpy(offsets),
+        padded("ids", pad_id),
+        padded("kinds", 0),
+        padded("labels", NO_LABEL),
+        padded("decides", 0),
+        torch.from_numpy(np.stack([one.phonemes for one in examples])),
+        torch.from_numpy(np.stack([one.words for one in examples])),
+        pictures,  # type: ignore[arg-type]
+        len(seen),
+        torch.from_numpy(np.array(cells, np.int64).reshape(len(everything), most)),
+        torch.from_numpy(np.array([one.places for one in everything], np.int64).reshape(-1, PAIRS)),
+        torch.tensor([one.count for one in everything], dtype=torch.int64),
+    )
+
+
+class Nano(nn.Module):
+    """The three stages that nano has. Parameters are named as in a checkpoint."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.llm = Llm(config.llm)
+        stage = VisionStage(config.vision, config.resampler)
+        self.vpm, self.resampler = stage.vpm, stage.resampler
+        audio = Audio(config.audio)
+        self.apm, self.audio_projection_layer = audio.apm, audio.audio_projection_layer
+
+    # -- stages over whole episodes ------------------------------------------------------------
+
+    def hear(self, mel: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """mel [B, units, mels, 104], offsets [B] -> embeddings [B, units * 10, hidden] and the
+        encoder's last states [B, units * 50, d]: each second sees itself and those before it."""
+        count, units = mel.shape[:2]
+        apm = self.apm
+        x = F.gelu(F.conv1d(mel.flatten(0, 1), apm.conv1.weight, apm.conv1.bias))
+        x = x.unflatten(0, (count, units))
+        nothing = torch.zeros(x.shape[1:4:2], dtype=torch.bool, device=x.device)
+        nothing[0, 0] = True  # before the first second there is nothing
+        x = x.masked_fill(nothing[None, :, None], 0.0).flatten(0, 1)
+        x = F.gelu(F.conv1d(x, apm.conv2.weight, apm.conv2.bias, stride=2))
+        x = x.transpose(1, 2).reshape(count, units * POSITIONS, -1)
+        places = torch.arange(units * POSITIONS, device=x.device)
+        x = x + apm.embed_positions(offsets[:, None] + places)
+        second = places // POSITIONS
+        mask = second[None, :] <= second[:, None]
+        for layer in apm.layers:
+            x, _ = layer(x, mask)
+        x = apm.layer_norm(x)
+        return self.audio_projection_layer(x), x
+
+    def look(self, pictures: tuple[Tensor, Tensor, Tensor, Tensor | None]) -> tuple[Tensor, Tensor]:
+        """A batch as `model.picture.Patches` -> [N, queries, hidden], and the encoder's last states
+        [N, P, d]."""
+        pixels, position_ids, cells, mask = pictures
+        features = self.vpm(pixels, position_ids, mask)
+        return self.resampler(features, cells, mask), features
+
+    def read(self, embeds: Tensor) -> Tensor:
+        """The language model over whole sequences: [B, T, hidden] -> hidden states."""
+        config, model = self.config.llm, self.llm.model
+        count, tokens = embeds.shape[:2]
+        angle = angles(
+            torch.arange(tokens, device=embeds.device), config.head_dim, config.rope_theta
+        )
+        cos, sin = angle.cos(), angle.sin()
+        x = embeds
+        for layer in model.layers:
+            attention = layer.self_attn
+            h = layer.input_layernorm(x)
+            q, k, v = (
+                proj(h).view(count, tokens, -1, config.head_dim)
+                for proj in (attention.q_proj, attention.k_proj, attention.v_proj)
+            )
+            q = rotate(attention.q_norm(q).transpose(1, 2), cos, sin)
+            k = rotate(attention.k_norm(k).transpose(1, 2), cos, sin)
+            group = config.heads // config.kv_heads
+            k, v = (one.repeat_interleave(group, 1) for one in (k, v.transpose(1, 2)))
+            out = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), is_causal=True)
+            x = x + attention.o_proj(out.transpose(1, 2).flatten(2))
+            x = x + layer.mlp(layer.post_attention_layernorm(x))
+        return model.norm(x)
+
+    def states(self, batch: Batch) -> States:
+        """All that losses are made of."""
+        sound, heard = self.hear(batch.mel, batch.offsets)
+        embeds = self.llm.embed(batch.ids)
+        embeds = _placed(embeds, batch.kinds == SOUND, sound)
+        queries = features = None
+        if batch.pictures is not None:
+            queries, features = self.look(batch.pictures)
+            if batch.shown:
+                embeds = _placed(embeds, batch.kinds == PICTURE, queries[: batch.shown])
+        return States(self.read(embeds), heard, queries, features)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.llm.head(hidden)
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """hidden: [B, T, H] of the language model. heard: [B, units * 50, d]. queries: [N, Q, H] and
+    features: [N, P, d] of pictures, if there are any."""
+
+    hidden: Tensor
+    heard: Tensor
+    queries: Tensor | None
+    features: Tensor | None
+
+
+def _placed(embeds: Tensor, where: Tensor, rows: Tensor) -> Tensor:
+    """Rows, in order, into the places of a batch that wait for them."""
+    return embeds.masked_scatter(where[..., None], rows.to(embeds.dtype))
+
+
+class Hints(nn.Module):
+    """Heads that exist in training only: they say when and where what was heard and seen is."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.phonemes = nn.Linear(config.audio.hidden, len(PHONEMES) + 1)
+        self.words = nn.Linear(config.llm.hidden, len(SPOTTED) + 1)
+        self.cells = nn.Linear(config.vision.hidden, PAIRS + 1)
+        self.places = nn.Linear(config.resampler.queries * config.llm.hidden, PAIRS * 4)
+        self.counts = nn.Linear(config.resampler.queries * config.llm.hidden, MOST_COUNTED + 1)
+        assert len(PLACES) + 1 == 4
+
+    def losses(self, batch: Batch, states: States) -> dict[str, Tensor]:
+        found = {
+            "phonemes": _entropy(self.phonemes(states.heard), batch.phonemes),
+            "words": _entropy(self.words(states.hidden[batch.kinds == SOUND]), batch.words),
+        }
+        if states.queries is not None and states.features is not None:
+            flat = states.queries.flatten(1)
+            weights = torch.ones(4, device=flat.device)
+            weights[0] = 0.2
+            found |= {
+                "cells": _entropy(self.cells(states.features), batch.cells),
+                "places": F.cross_entropy(
+                    self.places(flat).float().view(-1, 4), batch.places.view(-1), weights
+                ),
+                "counts": _entropy(self.counts(flat), batch.counts),
+            }
+        return found
+
+
+def _entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    logits, labels = logits.float().flatten(0, -2), labels.flatten()
+    if not (labels != NO_LABEL).any():
+        return logits.sum() * 0
+    return F.cross_entropy(logits, labels, ignore_index=NO_LABEL)

@@ -1,0 +1,284 @@
+"""Training nano: lessons, losses, steps, and a state from which it goes on at any moment.
+
+Several processes, one thread each, are faster on a CPU than one process with several threads: each
+makes its own examples, and gradients are summed over all of them. What a step learns from follows
+from the seed, its number and the process's rank alone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.tokenizer import Tokenizer
+from minicpmo_ros.nano.initial import initialise
+from minicpmo_ros.nano.lessons import Lesson, Studio, lesson_at
+from minicpmo_ros.nano.lines import Split
+from minicpmo_ros.nano.teaching import NO_LABEL, Batch, Hints, Nano, States, collate
+
+STATE = "state.pt"
+CURVES = "curves.jsonl"
+# From the first to the last step, along half a cosine.
+_HINT_WEIGHTS = {
+    "phonemes": (1.0, 0.15),
+    "words": (1.0, 0.25),
+    "cells": (1.0, 0.2),
+    "places": (1.5, 0.4),
+    "counts": (0.3, 0.1),
+}
+_WARM_UP = 100
+_LOOSE = 12
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train.
+
+    steps: in all; each learns from units_per_step one-second units in every process. rate: of
+    learning, at its highest, falling to least_rate of it. flite: share of episodes with a voice of
+    flite's, which must be installed. saves_s: seconds between states that are saved.
+    checks: steps between looks at examples that are not learned from.
+    """
+
+    steps: int = 6000
+    units_per_step: int = 64
+    rate: float = 1.5e-3
+    least_rate: float = 0.03
+    seed: int = 0
+    processes: int = 2
+    flite: float = 0.0
+    saves_s: float = 120
+    checks: int = 250
+
+
+Say = Callable[[dict[str, Any]], None]
+
+
+class Trainer:
+    """One process of a training. Everything that a run needs to go on is in `folder`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: TrainingConfig,
+        *,
+        rank: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        self.folder, self.config, self.rank, self.device = folder, config, rank, device
+        self.sizes = ModelConfig.load(folder)
+        self.tokenizer = Tokenizer(folder, self.sizes.llm.vocab)
+        self.studio = Studio(self.sizes, self.tokenizer)
+        torch.manual_seed(config.seed)
+        self.nano, self.hints = Nano(self.sizes), Hints(self.sizes)
+        initialise(self.nano)
+        self.nano.to(device)
+        self.hints.to(device)
+        self.parameters = [*self.nano.parameters(), *self.hints.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            _groups(self.nano, self.hints), lr=config.rate, betas=(0.9, 0.98)
+        )
+        self.step = 0
+        self.units = 0
+        self.seconds = 0.0
+        self._resume()
+
+    # -- state ------------------------------------------------------------------------------------
+
+    def _resume(self) -> None:
+        file = self.folder / STATE
+        if not file.exists():
+            return
+        state = torch.load(file, map_location=self.device, weights_only=True)
+        self.nano.load_state_dict(state["nano"])
+        self.hints.load_state_dict(state["hints"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.units = int(state["step"]), int(state["units"])
+        self.seconds = float(state["seconds"])
+
+    def save(self) -> None:
+        if self.rank:
+            return
+        part = self.folder / f"{STATE}.part"
+        torch.save(
+            {
+                "nano": self.nano.state_dict(),
+                "hints": self.hints.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+                "units": self.units,
+                "seconds": self.seconds,
+                "config": asdict(self.config),
+            },
+            part,
+        )
+        part.replace(self.folder / STATE)
+
+    # -- steps ------------------------------------------------------------------------------------
+
+    @property
+    def share(self) -> float:
+        return self.step / self.config.steps
+
+    def run(self, say: Say, stop: Callable[[], bool] = lambda: False) -> None:
+        """Train to the end, or until told to stop."""
+        saved = started = time.monotonic()
+        before = self.seconds
+        while self.step < self.config.steps and not stop():
+            told = self.advance()
+            self.seconds = before + time.monotonic() - started
+            if self.step % self.config.checks == 0 and self.rank == 0:
+                told |= self.check()
+            if self.rank == 0:
+                told |= {"step": self.step, "units": self.units, "seconds": round(self.seconds, 1)}
+                self._write(told)
+                say(told)
+            if time.monotonic() - saved > self.config.saves_s:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+
+    def advance(self) -> dict[str, Any]:
+        """One step: its losses."""
+        batch, lesson = self.batch(self.step)
+        self.nano.train()
+        rate = self._rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.split(":")[0], torch.bfloat16):
+            states = self.nano.states(batch)
+            losses = losses_of_words(self.nano, batch, states) | self.hints.losses(batch, states)
+        total = sum((self._weight(name) * one for name, one in losses.items()), torch.zeros(()))
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        self._share_gradients()
+        norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.step += 1
+        self.units += batch.mel.shape[0] * batch.mel.shape[1] * self.config.processes
+        told = {name: round(float(one.detach()), 4) for name, one in losses.items()}
+        return told | {"rate": rate, "length": lesson.units, "camera": lesson.camera}
+
+    def batch(self, step: int) -> tuple[Batch, Lesson]:
+        """What this process learns from in a step."""
+        lesson = lesson_at(
+            step / self.config.steps, np.random.default_rng([self.config.seed, 1, step])
+        )
+        rng = np.random.default_rng([self.config.seed, 2, step, self.rank])
+        count = max(self.config.units_per_step // lesson.units, 1)
+        examples = self.studio.examples(rng, lesson, count, Split(flite=self.config.flite))
+        loose = [] if lesson.camera else self.studio.loose(rng, _LOOSE)
+        return self._collated(examples, loose, rng), lesson
+
+    def _collated(self, examples: Any, loose: Any, rng: np.random.Generator) -> Batch:
+        pad = self.tokenizer.control.endoftext
+        side = self.sizes.vision.side
+        return collate(examples, loose, side, pad, rng).to(self.device)
+
+    def _rate(self) -> float:
+        config = self.config
+        warm = min(1.0, (self.step + 1) / _WARM_UP)
+        fall = 0.5 + 0.5 * np.cos(np.pi * min(self.share, 1.0))
+        return float(config.rate * warm * (config.least_rate + (1 - config.least_rate) * fall))
+
+    def _weight(self, name: str) -> float:
+        if name not in _HINT_WEIGHTS:
+            return 1.0
+        first, last = _HINT_WEIGHTS[name]
+        return float(last + (first - last) * (0.5 + 0.5 * np.cos(np.pi * min(self.share, 1.0))))
+
+    def _share_gradients(self) -> None:
+        if self.config.processes < 2 or not dist.is_initialized():
+            return
+        there = list(self.parameters)
+        flat = torch.cat(
+            [(torch.zeros_like(one) if one.grad is None else one.grad).reshape(-1) for one in there]
+        )
+        dist.all_reduce(flat)
+        flat /= self.config.processes
+        for one, grad in zip(there, flat.split([one.numel() for one in there]), strict=True):
+            one.grad = grad.view_as(one)
+
+    # -- looking at what it can do ----------------------------------------------------------------
+
+    def check(self, count: int = 16) -> dict[str, float]:
+        """Shares of right decisions and of wholly right answers, each word given the right ones
+        before it, on examples of known and of unknown voices, wordings and looks."""
+        found: dict[str, float] = {}
+        splits = {
+            "known": Split(),
+            "voices": Split(voices="espeak"),
+            "wordings": Split(wordings=True),
+            "unknown": Split("espeak", True, True, True),
+        }
+        for number, (name, split) in enumerate(splits.items()):
+            rng = np.random.default_rng([self.config.seed, 3, number])
+            found |= {
+                f"{name}.{what}": value for what, value in self.score(rng, split, count).items()
+            }
+        return found
+
+    @torch.inference_mode()
+    def score(self, rng: np.random.Generator, split: Split, count: int) -> dict[str, float]:
+        self.nano.eval()
+        right: dict[str, list[float]] = {"decisions": [], "answers": [], "seen": []}
+        for camera in (False, True):
+            examples = self.studio.examples(rng, Lesson(8, camera), count, split)
+            batch = self._collated(examples, [], rng)
+            with torch.autocast(self.device.split(":")[0], torch.bfloat16):
+                states = self.nano.states(batch)
+                said = self.nano.logits(states.hidden).argmax(-1)
+            hits = said == batch.labels
+            told = batch.labels != NO_LABEL
+            right["decisions"] += hits[batch.decides & told].float().tolist()
+            for row in range(len(hits)):
+                for whole in answers_in(batch, row, self.tokenizer.control.turn_eos):
+                    right["seen" if camera else "answers"].append(float(hits[row][whole].all()))
+        return {name: round(float(np.mean(some or [0])), 4) for name, some in right.items()}
+
+    def _write(self, told: dict[str, Any]) -> None:
+        with (self.folder / CURVES).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(told) + "\n")
+
+
+def losses_of_words(nano: Nano, batch: Batch, states: States) -> dict[str, Tensor]:
+    """Cross-entropy of the decisions, and of the words behind them."""
+    told = batch.labels != NO_LABEL
+    found = {}
+    for name, where in (("decisions", told & batch.decides), ("text", told & ~batch.decides)):
+        if where.any():
+            logits = nano.logits(states.hidden[where])
+            found[name] = F.cross_entropy(logits.float(), batch.labels[where])
+    return found
+
+
+def answers_in(batch: Batch, row: int, turn_eos: int) -> list[Tensor]:
+    """The places of each whole answer of one example: its words, over all units, to its end."""
+    places = torch.nonzero((batch.labels[row] != NO_LABEL) & ~batch.decides[row]).flatten()
+    found, begun = [], 0
+    for index, place in enumerate(places.tolist()):
+        if batch.labels[row, place] == turn_eos:
+            found.append(places[begun : index + 1])
+            begun = index + 2
+    return found
+
+
+def _groups(*modules: nn.Module) -> list[dict[str, Any]]:
+    """Weight decay for matrices alone."""
+    parameters = [one for module in modules for one in module.parameters()]
+    return [
+        {"params": [one for one in parameters if one.ndim > 1], "weight_decay": 0.05},
+        {"params": [one for one in parameters if one.ndim <= 1], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,89 @@
+"""What is trained is what runs: whole episodes at once equal the stages a second at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the extra model")
+
+from minicpmo_ros.model.audio import Audio  # noqa: E402
+from minicpmo_ros.model.audio_stream import AudioStream  # noqa: E402
+from minicpmo_ros.model.config import ModelConfig  # noqa: E402
+from minicpmo_ros.model.tokenizer import Tokenizer  # noqa: E402
+from minicpmo_ros.model.vision import VisionStage  # noqa: E402
+from minicpmo_ros.nano.acoustics import OPEN_AIR  # noqa: E402
+from minicpmo_ros.nano.examples import PICTURE, SOUND, Encoder, Example, track  # noqa: E402
+from minicpmo_ros.nano.initial import initialise  # noqa: E402
+from minicpmo_ros.nano.lessons import Lesson, Studio  # noqa: E402
+from minicpmo_ros.nano.lines import Split  # noqa: E402
+from minicpmo_ros.nano.sizes import write_settings  # noqa: E402
+from minicpmo_ros.nano.teaching import Batch, Nano, collate  # noqa: E402
+
+UNITS = 6
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelConfig, Tokenizer]:
+    folder: Path = tmp_path_factory.mktemp("nano")
+    found = write_settings(folder)
+    return found, Tokenizer(folder, found.llm.vocab)
+
+
+@pytest.fixture(scope="module")
+def nano(config) -> Nano:
+    torch.manual_seed(1)
+    made = Nano(config[0])
+    initialise(made)
+    return made.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def taught(config) -> tuple[list[Example], Batch, list[np.ndarray]]:
+    studio = Studio(*config)
+    encoder = Encoder(*config)
+    rng = np.random.default_rng(3)
+    episodes = [studio.episode(rng, Lesson(UNITS, True), Split()) for _ in range(2)]
+    sounds = [OPEN_AIR.hear(track(one), rng) for one in episodes]
+    examples = [encoder.example(one, OPEN_AIR, rng) for one in episodes]
+    batch = collate(examples, [], config[0].vision.side, 0, np.random.default_rng(0))
+    return examples, batch, sounds
+
+
+def test_sound_is_heard_as_in_a_stream(config, nano, taught) -> None:
+    _, batch, sounds = taught
+    heard, _ = nano.hear(batch.mel, torch.zeros_like(batch.offsets))
+    audio = Audio(config[0].audio)
+    audio.apm, audio.audio_projection_layer = nano.apm, nano.audio_projection_layer
+    for row, sound in enumerate(sounds):
+        stream = AudioStream(audio)
+        rows = [torch.as_tensor(stream.step(second)) for second in sound.reshape(UNITS, -1)]
+        torch.testing.assert_close(heard[row], torch.cat(rows), atol=2e-4, rtol=1e-3)
+
+
+def test_pictures_are_seen_as_one_by_one(config, nano, taught) -> None:
+    examples, batch, _ = taught
+    seen, _ = nano.look(batch.pictures)
+    stage = VisionStage(config[0].vision, config[0].resampler)
+    stage.vpm, stage.resampler = nano.vpm, nano.resampler
+    alone = torch.cat([stage.look([one.slice]) for each in examples for one in each.seen])
+    torch.testing.assert_close(seen, alone, atol=2e-4, rtol=1e-3)
+
+
+def test_all_is_read_as_token_by_token(nano, taught) -> None:
+    examples, batch, _ = taught
+    states = nano.states(batch)
+    sound, _ = nano.hear(batch.mel, batch.offsets)
+    seen, _ = nano.look(batch.pictures)
+    for row, example in enumerate(examples):
+        embeds = nano.llm.embed(batch.ids[row]).clone()
+        embeds[batch.kinds[row] == SOUND] = sound[row]
+        embeds[batch.kinds[row] == PICTURE] = seen[row * UNITS : (row + 1) * UNITS].flatten(0, 1)
+        cache = nano.llm.cache(len(embeds))
+        length = len(example.ids)
+        parts = [nano.llm.extend(part, cache) for part in embeds[:length].split(7)]
+        torch.testing.assert_close(
+            states.hidden[row, :length], torch.cat(parts), atol=2e-4, rtol=1e-3
+        )
