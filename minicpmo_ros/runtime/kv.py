@@ -6,6 +6,8 @@ rows that there are cost time, used or not.
 
 from __future__ import annotations
 
+import math
+import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
@@ -99,7 +101,7 @@ class KvRows(KvBook):
     ) -> None:
         super().__init__(capacity, rope_theta)
         shape = (kv_heads, min(SMALLEST, capacity), head_dim)
-        self.buffers = [np.zeros(shape, np.float32) for _ in range(2 * layers)]
+        self.buffers = [pages(shape) for _ in range(2 * layers)]
 
     def more(self, have: int, rows: int) -> int:
         """By an eighth: here rows that are not in use cost as much time as others, and memory."""
@@ -135,7 +137,9 @@ class KvRows(KvBook):
         more = self.more(have, rows) - have
         # One after the other: twice the memory of one layer, not of all.
         for index, buffer in enumerate(self.buffers):
-            self.buffers[index] = np.pad(buffer, ((0, 0), (0, more), (0, 0)))
+            kv_heads, _, head_dim = buffer.shape
+            self.buffers[index] = pages((kv_heads, have + more, head_dim))
+            self.buffers[index][:, :have] = buffer
 
     def _wipe(self, start: int, stop: int) -> None:
         for buffer in self.buffers:
@@ -149,6 +153,13 @@ class KvRows(KvBook):
                 moved = buffer[:, rows]
                 buffer[:, to:stop] = rotate(moved, cos, sin) if index % 2 == 0 else moved
         self.length = stop
+
+
+def pages(shape: tuple[int, ...]) -> Array:
+    """Zeros, float32, in pages of their own, which are taken when they are first written and given
+    back at once. The holes that buffers of growing sizes leave in a heap are never filled."""
+    memory = mmap.mmap(-1, math.prod(shape) * np.dtype(np.float32).itemsize)
+    return np.frombuffer(memory, np.float32).reshape(shape)
 
 
 def angles(positions: NDArray[np.int64], head_dim: int, theta: float) -> Array:
