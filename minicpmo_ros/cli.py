@@ -189,9 +189,10 @@ def parity(
     from minicpmo_ros.model.cli import need_torch
 
     need_torch()
+    from minicpmo_ros.model.shipped import checkpoint_directory
     from minicpmo_ros.parity.run import run_parity
 
-    if not run_parity(checkpoint, golden):
+    if not run_parity(checkpoint_directory(checkpoint), golden):
         raise typer.Exit(1)
 
 

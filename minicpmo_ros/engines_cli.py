@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 engines_app = typer.Typer(no_args_is_help=True, help="Engines: what stages are built into.")
 
 
-Checkpoint = Annotated[Path, typer.Option("--checkpoint", help="Directory of the checkpoint.")]
+Checkpoint = Annotated[
+    Path, typer.Option("--checkpoint", help="Directory of the checkpoint, or nano.")
+]
 RecipeName = Annotated[
     str, typer.Option("--recipe", help="A recipe in engines/ (cpu, rtx, ...), or a file.")
 ]
@@ -38,7 +40,7 @@ def plan(checkpoint: Checkpoint, recipe: RecipeName = "cpu") -> None:
     """Print the disk and memory that a recipe takes, to build and to run; nothing is begun."""
     from minicpmo_ros.runtime.engines import commands
 
-    commands.plan(checkpoint, recipe)
+    commands.plan(_directory(checkpoint), recipe)
 
 
 @engines_app.command()
@@ -46,11 +48,18 @@ def build(
     checkpoint: Checkpoint,
     recipe: RecipeName = "cpu",
     bag: Bags = [],  # noqa: B006 - typer wants it so, and it is only read
+    ship: Annotated[
+        bool,
+        typer.Option(
+            "--ship", help="Also copy it into DIRECTORY/engines, and write its SHA256SUMS."
+        ),
+    ] = False,
 ) -> None:
     """Build what a recipe needs and is not there; what was built before a stop is kept."""
     from minicpmo_ros.runtime.engines import commands
 
-    commands.build(checkpoint, recipe, _conversations(checkpoint, bag))
+    checkpoint = _directory(checkpoint)
+    commands.build(checkpoint, recipe, _conversations(checkpoint, bag), ship=ship)
 
 
 @engines_app.command()
@@ -65,6 +74,7 @@ def check(
     """Hold each built file against torch on the same input; fails if one is too far off."""
     from minicpmo_ros.runtime.engines import commands
 
+    checkpoint = _directory(checkpoint)
     if not commands.check(checkpoint, recipe, _conversations(checkpoint, bag) if report else None):
         raise typer.Exit(1)
 
@@ -134,6 +144,12 @@ def clean(
     for name in done.locked:
         typer.echo(f"{name} stays: it is being built")
     typer.echo(f"{len(done.removed)} removed from {cache.folder}, {bytes_text(done.nbytes)}")
+
+
+def _directory(checkpoint: Path) -> Path:
+    from minicpmo_ros.model.shipped import checkpoint_directory
+
+    return checkpoint_directory(checkpoint)
 
 
 def _conversations(checkpoint: Path, bags: list[Path]) -> Callable[[], list[CalibrationSequence]]:

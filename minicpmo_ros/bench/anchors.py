@@ -26,7 +26,7 @@ def ratios(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Tim
     """Our time over that of transformers, by figure: below 1 is faster."""
     found = {"vision_x_transformers": _vision(config, dtype, device)}
     found |= _decoder("", config.llm, True, dtype, device)
-    speech = _decoder("speech_", config.speech, False, dtype, device)
+    speech = _decoder("speech_", config.speech_sizes(), False, dtype, device)
     found["speech_token_x_transformers"] = speech["speech_decode_x_transformers"]
     return found
 

@@ -112,5 +112,5 @@ def _random(config: ModelConfig, device: torch.device, precision: str) -> TorchN
         random_stage(lambda: VisionStage(config.vision, config.resampler), dtype, device),
         random_stage(lambda: Audio(config.audio), dtype, device),
         llm,
-        random_stage(lambda: SpeechDecoder(config.speech), dtype, device),
+        random_stage(lambda: SpeechDecoder(config.speech_sizes()), dtype, device),
     )

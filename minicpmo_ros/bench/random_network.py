@@ -47,7 +47,7 @@ def random_network(config: ModelConfig, dtype: torch.dtype, device: torch.device
         random_stage(lambda: VisionStage(c.vision, c.resampler), dtype, device),
         random_stage(lambda: Audio(c.audio), dtype, device),
         random_stage(lambda: Llm(c.llm), dtype, device),
-        random_stage(lambda: SpeechDecoder(c.speech), dtype, device),
+        random_stage(lambda: SpeechDecoder(c.speech_sizes()), dtype, device),
     )
 
 

@@ -26,7 +26,8 @@ def random_read(config: ModelConfig) -> Read:
 
     def read(name: str) -> np.ndarray:
         if name == "tts.head_code.0.weight":
-            shape: tuple[int, ...] = (config.speech.codes, config.speech.hidden)
+            speech = config.speech_sizes()
+            shape: tuple[int, ...] = (speech.codes, speech.hidden)
         else:
             shape = known[name]
         if len(shape) == 1:

@@ -105,9 +105,9 @@ def llm_ms(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Tim
 
 def speech_ms(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Times:
     """One code of speech, of a chunk of 25 with its condition."""
-    stage = random_stage(lambda: SpeechDecoder(config.speech), dtype, device)
+    stage = random_stage(lambda: SpeechDecoder(config.speech_sizes()), dtype, device)
     network = _SpeechOnly(config, stage)
-    sampler = CodeSampler(config.speech.eos, rng=np.random.default_rng(0))
+    sampler = CodeSampler(config.speech_sizes().eos, rng=np.random.default_rng(0))
     turn = SpeechTurn(network, TorchContext(stage, None), sampler)  # type: ignore[arg-type]
     hidden = [torch.randn(1, config.llm.hidden).to(device=device, dtype=dtype) for _ in range(8)]
     made: list[int] = []

@@ -56,7 +56,7 @@ class Mouth:
         self._codes: CodeStream | None = None
         if context is not None:
             sampler = CodeSampler(
-                network.config.speech.eos,
+                network.config.speech_sizes().eos,
                 config.speech_temperature,
                 config.speech_repetition,
                 rng=rng,

@@ -18,6 +18,7 @@ from minicpmo_ros.errors import CheckpointError
 from minicpmo_ros.model.awq import joined
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.layout import count_layers, is_unused, shapes
+from minicpmo_ros.model.sums import check_sums
 from minicpmo_ros.model.tensor_reader import Progress, TensorReader
 from minicpmo_ros.model.weight_files import Entry, listed, read_header, weight_files
 
@@ -29,7 +30,8 @@ WEIGHT_NORM = ".parametrizations.weight.original"
 class Checkpoint:
     """The tensors and sizes of one directory.
 
-    Opening it reads the headers only, and holds every name and shape against config.json.
+    Opening it reads the headers only, and holds every name and shape against config.json. Where
+    there is a SHA256SUMS, all that it lists is read and held against it (`model.sums`).
 
     Args:
         directory: with config.json, and model.safetensors or shards and their index.
@@ -42,6 +44,7 @@ class Checkpoint:
 
     def __init__(self, directory: Path | str, *, strict: bool = True) -> None:
         self.directory = Path(directory)
+        check_sums(self.directory)
         config = ModelConfig.load(self.directory)
         stored: dict[str, Entry] = {}
         for file in weight_files(self.directory):

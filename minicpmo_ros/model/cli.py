@@ -47,7 +47,9 @@ def inspect(
     from rich.console import Console
 
     from minicpmo_ros.model import contents
+    from minicpmo_ros.model.shipped import checkpoint_directory
 
+    directory = checkpoint_directory(directory)
     opened = _open(directory)
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{directory}: MiniCPM-o 4.5, whole")

@@ -214,11 +214,20 @@ class ModelConfig:
     vision: VisionConfig
     resampler: ResamplerConfig
     audio: AudioConfig
-    speech: SpeechConfig
+    speech: SpeechConfig | None
+    """None: the checkpoint has no speech decoder, and its text is spoken by a synthesiser."""
     slices: SliceConfig = SliceConfig()
     sampling: SamplingConfig = SamplingConfig()
     awq: AwqConfig | None = None
     """How matrices are packed, if they are."""
+
+    def speech_sizes(self) -> SpeechConfig:
+        """Of the speech decoder; raises CheckpointError where the checkpoint has none."""
+        if self.speech is None:
+            raise CheckpointError(
+                "the checkpoint has no speech decoder (config.json: init_tts is false)"
+            )
+        return self.speech
 
     @classmethod
     def load(cls, directory: Path | str) -> ModelConfig:
@@ -262,7 +271,7 @@ class ModelConfig:
                 kv_hidden=vision.hidden,
             ),
             audio=_audio(config, llm.hidden),
-            speech=_speech(config, llm.hidden),
+            speech=_speech(config, llm.hidden) if _bool(config, "init_tts", True) else None,
             slices=_slices(config, preprocessor),
             sampling=_sampling(generation),
             awq=None if packed is None else AwqConfig.from_json(packed),
@@ -421,6 +430,13 @@ def _int(config: Json, name: str, default: int | None = None) -> int:
     value = config.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool):
         raise CheckpointError(f"config.json: {name} is {value!r}, not a whole number")
+    return value
+
+
+def _bool(config: Json, name: str, default: bool) -> bool:
+    value = config.get(name, default)
+    if not isinstance(value, bool):
+        raise CheckpointError(f"config.json: {name} is {value!r}, neither true nor false")
     return value
 
 

@@ -66,6 +66,8 @@ def parts_of(checkpoint: Checkpoint) -> list[Part]:
             for key, entry in checkpoint.entries.items()
             if key.startswith(prefix) and not is_unused(key)
         }
+        if not entries:  # a checkpoint may have no speech decoder
+            continue
         sizes = {p: sum(_bytes(k, e, p) for k, e in entries.items()) for p in PRECISIONS}
         parameters = sum(entry.parameters for entry in entries.values())
         found.append(Part(name, len(entries), parameters, sizes))

@@ -41,17 +41,16 @@ def is_unused(key: str) -> bool:
 
 def shapes(config: ModelConfig) -> Shapes:
     """Every tensor of a checkpoint with these sizes, `UNUSED` included."""
-    found: Shapes = {}
-    for prefix, part in (
-        ("llm.", _llm(config.llm)),
-        ("vpm.", _vision(config.vision)),
-        ("resampler.", _resampler(config.resampler)),
-        ("apm.", _audio(config.audio)),
-        ("audio_projection_layer.", _mlp(config.audio.hidden, config.audio.llm_hidden)),
-        ("tts.", _speech(config.speech)),
-    ):
-        found |= {prefix + name: shape for name, shape in part.items()}
-    return found
+    parts = {
+        "llm.": _llm(config.llm),
+        "vpm.": _vision(config.vision),
+        "resampler.": _resampler(config.resampler),
+        "apm.": _audio(config.audio),
+        "audio_projection_layer.": _mlp(config.audio.hidden, config.audio.llm_hidden),
+    }
+    if config.speech is not None:
+        parts["tts."] = _speech(config.speech)
+    return {prefix + name: shape for prefix, part in parts.items() for name, shape in part.items()}
 
 
 def count_layers(keys: Iterable[str], prefix: str) -> int:

@@ -7,13 +7,18 @@ from minicpmo_ros.nodes.parameter import Parameter
 P = Parameter
 
 LOCAL = (
-    P("checkpoint", "", "Local brain: directory with the weights, as published."),
+    P(
+        "checkpoint",
+        "",
+        "Local brain: directory with the weights, as published; or nano, the small one inside this "
+        "package.",
+    ),
     P(
         "recipe",
         "",
         "Local brain: what runs each part of the network, by the name of a file in engines/ (cpu, "
-        "rtx, jetson_orin, jetson_thor) or the path of one's own; what is not built yet is built "
-        "first. Empty: torch, as the next two say.",
+        "nano, rtx, jetson_orin, jetson_thor) or the path of one's own; what is not built yet is "
+        "built first. Empty: torch, as the next two say.",
     ),
     P("device", "auto", "Local brain: cpu, cuda, cuda:N, or auto (cuda if there is one)."),
     P(

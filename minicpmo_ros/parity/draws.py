@@ -95,12 +95,12 @@ class ReferenceNetwork(TorchNetwork):
         super().__init__(network.config, **network.stages)  # type: ignore[arg-type]
         self._bias = bias or {}
         self._temperature = temperature
-        self._longest_turn = max(longest_turn, network.config.speech.max_positions)
+        self._longest_turn = max(longest_turn, network.config.speech_sizes().max_positions)
 
     def context(self, capacity: int) -> BiasedContext:
         self.words = BiasedContext(self._llm, capacity, self._bias)
         return self.words
 
     def speech(self, capacity: int | None = None) -> LedContext:
-        self.codes = LedContext(self._speech, capacity or self._longest_turn, self._temperature)
+        self.codes = LedContext(self._speaker(), capacity or self._longest_turn, self._temperature)
         return self.codes

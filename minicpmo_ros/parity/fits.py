@@ -33,13 +33,14 @@ def check_fits(golden: Golden, config: ModelConfig) -> None:
         r"vision\..*(?<!\.pixels_head)(?<!\.pixels_mean_std)": ("embeddings", llm.hidden),
         r"audio_stream\.emb|audio_ref\..*": ("embeddings", llm.hidden),
         r"llm\.hidden|tts\.hidden": ("hidden states", llm.hidden),
-        r"tts\.condition": ("conditions of speech", config.speech.hidden),
         r"duplex_.*\.K_last8": ("keys", llm.head_dim),
         r".*\.every_997th": (
             f"{STRIDE}ths of logits",
             math.ceil(vocab / STRIDE),
         ),
     }
+    if config.speech is not None:
+        widths[r"tts\.condition"] = ("conditions of speech", config.speech.hidden)
     for pattern, (what, width) in widths.items():
         for found in golden.names(pattern):
             shape = golden.arrays[found[0]].shape

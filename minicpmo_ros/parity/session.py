@@ -139,7 +139,7 @@ def play(
         if session.script is not None and script is not None:
             script.begin(session.script[unit])
         if session.speaks:
-            network.codes.expect([*codes[unit], network.config.speech.eos])
+            network.codes.expect([*codes[unit], network.config.speech_sizes().eos])
         outcome = conversation.hear(second, _shown(session, unit))
         conversation.settle()
         fed += [*outcome.fed, tokenizer.control.unit_end]

@@ -184,7 +184,7 @@ def check_speech(golden: Golden, entry: SpeechEntry, plain: TorchNetwork) -> Ite
     network = ReferenceNetwork(plain, entry.temperature)
     condition = network.condition(entry.text_ids, thoughts, text_ended=False, normalize=True)
     yield close("tts.condition", condition, golden.array("tts.condition"))
-    eos = network.config.speech.eos
+    eos = network.config.speech_sizes().eos
     turn = SpeechTurn(network, network.speech(), CodeSampler(eos, GREEDY))
     for number, codes in enumerate(entry.chunks, start=1):
         network.codes.expect([*codes, eos])

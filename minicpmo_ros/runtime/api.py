@@ -28,6 +28,12 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
 
+NO_SPEECH = (
+    "the checkpoint has no speech decoder (config.json: init_tts is false), so it makes no codes of"
+    " speech: converse with speaks=False, and have its text spoken by a synthesiser"
+)
+"""What BrainError says where one is asked for."""
+
 Part = Sequence[int] | Rows
 """What is read: token ids (codes, for the speech decoder), or embeddings."""
 
@@ -122,7 +128,10 @@ class Network(ABC):
 
     @abstractmethod
     def speech(self, capacity: int | None = None) -> Context:
-        """An empty context of the speech decoder; None: all positions that it has."""
+        """An empty context of the speech decoder; None: all positions that it has.
+
+        Raises BrainError where the checkpoint has no speech decoder, as `condition` does.
+        """
 
     @abstractmethod
     def condition(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from minicpmo_ros.errors import CheckpointError, EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.fingerprint import fingerprint, sha256
+from minicpmo_ros.model.sums import check_sums
 from minicpmo_ros.runtime.api import Network
 from minicpmo_ros.runtime.engines import build
 from minicpmo_ros.runtime.engines.cache import EngineCache
@@ -26,6 +27,7 @@ from minicpmo_ros.runtime.engines.pieces import (
 from minicpmo_ros.runtime.engines.planning import check_memory, planned
 from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
+from minicpmo_ros.runtime.engines.shipped import ShippedEngines
 from minicpmo_ros.runtime.staged import Reader, StagedNetwork, Voicing
 from minicpmo_ros.runtime.stages import CachedStage, Stage
 from minicpmo_ros.runtime.tables import Table, read_arrays
@@ -88,11 +90,13 @@ def ensure(
     say: build.Say = lambda text: None,
     kv_capacity: int = 0,
 ) -> dict[Piece, Path]:
-    """Files of all pieces (of tables: folders), built where they are not there.
+    """Files of all pieces (of tables: folders): those that came with the checkpoint, or those of
+    the cache, built where they are not there.
 
     Raises:
         CheckpointError, EngineError: see `load_network`; memory and disk are asked for first.
     """
+    check_sums(directory)
     mark = fingerprint(
         directory,
         cache.fingerprints,
@@ -100,17 +104,26 @@ def ensure(
     )
     config = ModelConfig.load(directory)
     found = jobs(directory, mark, config, recipe, cache)
-    _check_room(config, recipe, cache, found, kv_capacity)
+    shipped = ShippedEngines(directory)
+    folders = {}
+    for piece, job in found:
+        # An engine is made of a graph in the cache.
+        if piece.runtime not in TENSORRT and (folder := shipped.find(job.key, say)):
+            folders[job.key.name] = folder
+    own = [(piece, job) for piece, job in found if job.key.name not in folders]
+    _check_room(config, recipe, cache, own, kv_capacity)
     span = BUILT - HASHED
-    folders = build.run(
-        [job for _, job in found],
+    built = build.run(
+        [job for _, job in own],
         cache,
         directory,
         lambda what, share: progress(f"building {what}", HASHED + span * share),
         say,
     )
+    folders |= {job.key.name: folder for (_, job), folder in zip(own, built, strict=True)}
     files = {}
-    for (piece, job), folder in zip(found, folders, strict=True):
+    for piece, job in found:
+        folder = folders[job.key.name]
         if piece.is_table:
             files[piece] = folder
         else:  # an engine comes behind the graph that it is made of, and takes its place
@@ -123,12 +136,15 @@ def _check_room(
     config: ModelConfig,
     recipe: Recipe,
     cache: EngineCache,
-    found: list[tuple[Piece, build.Job]],
+    own: list[tuple[Piece, build.Job]],
     kv_capacity: int,
 ) -> None:
-    """Raise EngineError before anything is begun that cannot end well."""
-    there = {entry.name for entry in cache.entries()}
-    missing = [(piece, job) for piece, job in found if job.key.name not in there]
+    """Raise EngineError before anything is begun that cannot end well.
+
+    own: what is to be in the cache.
+    """
+    there = {entry.name for entry in cache.entries()} if own else set()
+    missing = [(piece, job) for piece, job in own if job.key.name not in there]
     takes = {one.piece.name: one.memory for one in planned(config, recipe, set()).pieces}
     to_build = max((takes[piece.name] for piece, _ in missing), default=0)
     here = 0 if recipe.on_card(recipe.llm.runtime) else total_bytes()
@@ -198,6 +214,9 @@ def assemble(
         Table(loader.file("llm.tables"), "tokens"),
         recipe.llm.prefill,
     )
+    about = _about(recipe, files)
+    if config.speech is None:
+        return StagedNetwork(config, vision, audio, llm, about=about)
     tables = loader.file("speech.tables")
     speech = Reader(
         loader.cached("speech"),
@@ -206,7 +225,7 @@ def assemble(
         min(recipe.llm.prefill, config.speech.max_positions),
     )
     voicing = Voicing(Table(tables, "text"), read_arrays(tables / "projector.npz"))
-    return StagedNetwork(config, vision, audio, llm, speech, voicing, _about(recipe, files))
+    return StagedNetwork(config, vision, audio, llm, speech, voicing, about)
 
 
 class Loader:
@@ -271,7 +290,7 @@ class Loader:
         if part == "audio":  # keys that are never moved have no rotation
             audio = self._config.audio
             return audio.heads, audio.hidden // audio.heads, 1.0
-        decoder = self._config.llm if part == "llm" else self._config.speech
+        decoder = self._config.llm if part == "llm" else self._config.speech_sizes()
         return decoder.kv_heads, decoder.head_dim, decoder.rope_theta
 
     def _runtime(self, name: str) -> Any:

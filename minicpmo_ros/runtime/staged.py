@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minicpmo_ros.errors import BrainError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.picture import Slice, batch
-from minicpmo_ros.runtime.api import Context, Ears, Logits, Network, Part, Rows, Sound
+from minicpmo_ros.runtime.api import NO_SPEECH, Context, Ears, Logits, Network, Part, Rows, Sound
 from minicpmo_ros.runtime.hearing import Hearing, embed_sound, embed_voice
 from minicpmo_ros.runtime.stages import CachedStage, Stage
 from minicpmo_ros.runtime.tables import Table
@@ -126,6 +127,7 @@ class StagedNetwork(Network):
     Args:
         vision: pixels, position_ids, cells of one slice -> embeddings.
         audio: mel, opening, frames behind its cache -> embeddings of a second.
+        speech, voicing: None where the checkpoint has no speech decoder.
     """
 
     def __init__(
@@ -134,8 +136,8 @@ class StagedNetwork(Network):
         vision: Stage,
         audio: CachedStage,
         llm: Reader,
-        speech: Reader,
-        voicing: Voicing,
+        speech: Reader | None = None,
+        voicing: Voicing | None = None,
         about: str = "",
     ) -> None:
         self.config = config
@@ -171,12 +173,16 @@ class StagedNetwork(Network):
         return StagedContext(self._llm, capacity)
 
     def speech(self, capacity: int | None = None) -> Context:
-        return StagedContext(self._speech, capacity or self.config.speech.max_positions)
+        if self._speech is None:
+            raise BrainError(NO_SPEECH)
+        return StagedContext(self._speech, capacity or self.config.speech_sizes().max_positions)
 
     def condition(
         self, ids: Sequence[int], hidden: Sequence[Any], *, text_ended: bool, normalize: bool
     ) -> Array:
-        speech = self.config.speech
+        if self._voicing is None:
+            raise BrainError(NO_SPEECH)
+        speech = self.config.speech_sizes()
         empty = np.empty((0, self.config.llm.hidden), np.float32)
         states = np.concatenate(list(hidden)) if hidden else empty
         signs = [speech.text_eos] * text_ended + [speech.audio_bos]

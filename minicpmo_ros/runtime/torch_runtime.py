@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from minicpmo_ros.errors import ConfigError
+from minicpmo_ros.errors import BrainError, ConfigError
 from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.audio_stream import AudioStream, embed_sound, embed_voice
 from minicpmo_ros.model.checkpoint import Checkpoint
@@ -29,7 +29,7 @@ from minicpmo_ros.model.picture import Slice
 from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND
 from minicpmo_ros.model.speech import SpeechDecoder
 from minicpmo_ros.model.vision import VisionStage
-from minicpmo_ros.runtime.api import Context, Logits, Network, Part, Sound
+from minicpmo_ros.runtime.api import NO_SPEECH, Context, Logits, Network, Part, Sound
 from minicpmo_ros.runtime.torch_decode import StaticDecode
 from minicpmo_ros.runtime.torch_int4 import Int4Linear, check_device, load_llm
 
@@ -107,15 +107,18 @@ class TorchNetwork(Network):
         vision: VisionStage,
         audio: Audio,
         llm: Llm,
-        speech: SpeechDecoder,
+        speech: SpeechDecoder | None = None,
         *,
         graphs: bool | None = None,
     ) -> None:
         """See `load` for `graphs`."""
         self.config = config
-        self.stages = {"vision": vision, "audio": audio, "llm": llm, "speech": speech}
+        self.stages: dict[str, torch.nn.Module] = {"vision": vision, "audio": audio, "llm": llm}
+        if speech is not None:
+            self.stages["speech"] = speech
         self._vision, self._audio, self._llm, self._speech = vision, audio, llm, speech
-        weight = speech.emb_text.weight
+        # A table of embeddings: whatever the matrices have become, it is as it was loaded.
+        weight = audio.apm.embed_positions.weight
         self.graphs = weight.device.type == "cuda" if graphs is None else graphs
         nbytes = sum(size_of(stage) for stage in self.stages.values())
         precision = str(weight.dtype).removeprefix("torch.")
@@ -165,9 +168,11 @@ class TorchNetwork(Network):
         plans = {
             "audio": (lambda: Audio(c.audio), "", ("apm.", "audio_projection_layer.")),
             "vision": (lambda: VisionStage(c.vision, c.resampler), "", ("vpm.", "resampler.")),
-            "speech": (lambda: SpeechDecoder(c.speech), "tts.", ("tts.",)),
+            "speech": (lambda: SpeechDecoder(c.speech_sizes()), "tts.", ("tts.",)),
             "llm": (lambda: Llm(c.llm), "llm.", ("llm.",)),
         }
+        if c.speech is None:
+            del plans["speech"]
         total = checkpoint.bytes_below(*(p for plan in plans.values() for p in plan[2]))
         done = 0
         stages: dict[str, torch.nn.Module] = {}
@@ -206,20 +211,26 @@ class TorchNetwork(Network):
         return TorchContext(self._llm, capacity, graphs=self.graphs)
 
     def speech(self, capacity: int | None = None) -> Context:
-        return TorchContext(self._speech, capacity, graphs=self.graphs)
+        return TorchContext(self._speaker(), capacity, graphs=self.graphs)
 
     @torch.inference_mode()
     def condition(
         self, ids: Sequence[int], hidden: Sequence[Any], *, text_ended: bool, normalize: bool
     ) -> Tensor:
-        weight = self._speech.emb_text.weight
+        speech = self._speaker()
+        weight = speech.emb_text.weight
         states = torch.cat(list(hidden)) if hidden else weight.new_empty(0, self.config.llm.hidden)
-        return self._speech.condition(
+        return speech.condition(
             torch.tensor(ids, dtype=torch.int64, device=weight.device),
             states,
             text_ended=text_ended,
             normalize=normalize,
         )
+
+    def _speaker(self) -> SpeechDecoder:
+        if self._speech is None:
+            raise BrainError(NO_SPEECH)
+        return self._speech
 
 
 def _device(name: str) -> torch.device:

@@ -51,9 +51,11 @@ def weights_in_graph(piece: Piece, sizes: ModelConfig) -> int:
     width = 2 if plan.dtype == "float16" else 4
     total = 0
     for name, tensor in state.items():
-        bits = plan.bits(name) if can_quantise(tuple(tensor.shape)) else 0
+        shape = tuple(tensor.shape)
+        bits = plan.bits(name) if can_quantise(shape) else 0
         blocks = tensor.numel() // BLOCK
-        total += tensor.numel() * bits // 8 + blocks * width if bits else tensor.numel() * width
+        plain = 2 if plan.lies_in_half(name, shape) else width
+        total += tensor.numel() * bits // 8 + blocks * width if bits else tensor.numel() * plain
     return total
 
 

@@ -45,8 +45,8 @@ def test_a_recipe_of_the_package_is_valid_and_says_all_that_a_build_needs(name):
 
 
 def test_there_is_a_recipe_for_each_kind_of_machine():
-    assert recipe.names() == ["cpu", "jetson_orin", "jetson_thor", "rtx"]
-    assert recipe.load("cpu").runtimes == {"onnxruntime"}
+    assert recipe.names() == ["cpu", "jetson_orin", "jetson_thor", "nano", "rtx"]
+    assert recipe.load("cpu").runtimes == recipe.load("nano").runtimes == {"onnxruntime"}
     assert recipe.load("rtx").runtimes == {"tensorrt_rtx"}
     assert recipe.load("jetson_orin").runtimes == {"tensorrt"}
 

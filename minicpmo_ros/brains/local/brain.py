@@ -30,6 +30,7 @@ from minicpmo_ros.messages import Picture
 from minicpmo_ros.model import prompts
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.mel import RATE_HZ, checked_voice
+from minicpmo_ros.model.sums import check_sums
 from minicpmo_ros.timeline.unit import Unit
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ class LocalBrain(Brain):
             ) from None
         if not directory.is_dir():
             raise CheckpointError(f"checkpoint {directory}: there is no such directory")
+        check_sums(directory)  # a tokenizer that was altered would be told in words of its own
         # What takes minutes comes last: a wrong tokenizer is found before.
         tokenizer = Tokenizer(directory, ModelConfig.load(directory).llm.vocab)
         return self._network(directory), tokenizer

@@ -8,6 +8,7 @@ from pathlib import Path
 from minicpmo_ros.duplex.config import DuplexConfig, SamplerConfig, WindowConfig
 from minicpmo_ros.duplex.dialogue import DialogueConfig
 from minicpmo_ros.errors import ConfigError
+from minicpmo_ros.model.shipped import checkpoint_directory
 from minicpmo_ros.runtime.engines.recipe import Recipe, load
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
 
@@ -18,15 +19,15 @@ LEAST_CAPACITY = 128
 class LocalConfig:
     """What to load and how to converse; raises ConfigError for values out of their range.
 
-    checkpoint: directory in the published layout. recipe: what runs it; None: torch, on device and
-    in precision. device: cpu, cuda, cuda:N or auto (cuda if there is one). precision: fp32, bf16,
-    fp16, int4 (the language model; bf16 all else) or auto (the checkpoint's own). threads: of the
-    network on a CPU; 0: its own choice. reference_voice: sound file with the voice to speak in;
-    empty: none. prompt_file: system prompt of the user's own; empty: the model's. scene: omni, or
-    audio where there is no camera. pictures_per_unit: as the timeline has it. turn_end_ms: in
-    streaming mode, so long a silence ends the user's turn. reply_tokens_per_unit: of a streamed
-    reply. unasked_after_s: speaking when nobody has spoken for so long is the model's own
-    initiative.
+    checkpoint: directory in the published layout, or nano, which ships. recipe: what runs it; None:
+    torch, on device and in precision. device: cpu, cuda, cuda:N or auto (cuda if there is one).
+    precision: fp32, bf16, fp16, int4 (the language model; bf16 all else) or auto (the checkpoint's
+    own). threads: of the network on a CPU; 0: its own choice. reference_voice: sound file with the
+    voice to speak in; empty: none. prompt_file: system prompt of the user's own; empty: the
+    model's. scene: omni, or audio where there is no camera. pictures_per_unit: as the timeline has
+    it. turn_end_ms: in streaming mode, so long a silence ends the user's turn.
+    reply_tokens_per_unit: of a streamed reply. unasked_after_s: speaking when nobody has spoken for
+    so long is the model's own initiative.
     """
 
     checkpoint: str = ""
@@ -108,14 +109,15 @@ class LocalConfig:
         )
 
     def directory(self) -> Path:
-        """The checkpoint; raises ConfigError where none was named."""
+        """The checkpoint; raises ConfigError where none was named, and CheckpointError where `nano`
+        is not in this installation."""
         if not self.checkpoint:
             raise ConfigError(
                 "the local brain needs a checkpoint: set the parameter 'checkpoint' to its"
                 " directory (`minicpmo checkpoint fetch` downloads one, `minicpmo checkpoint tiny`"
                 " makes a small random one)"
             )
-        return Path(self.checkpoint).expanduser()
+        return checkpoint_directory(self.checkpoint)
 
 
 def _recipe(name: str, device: str, precision: str) -> Recipe | None:

@@ -93,6 +93,8 @@ class TorchStage(nn.Module):
             bits = plan.bits(name)
             if importance is not None and bits and can_quantise(found.shape):
                 found = quantise(found, known(name), bits).weights()
+            elif importance is not None and plan.lies_in_half(name, found.shape):
+                found = found.astype(np.float16).astype(np.float32)
             return torch.from_numpy(found)
 
         with torch.device("meta"):
@@ -280,7 +282,7 @@ def _tokens(
     config: ModelConfig, piece: Piece, hidden: dict[str, Array], random: np.random.Generator
 ) -> list[Step]:
     """What the file before gave, or noise: many at once, and then one by one."""
-    width = config.llm.hidden if piece.part == "llm" else config.speech.hidden
+    width = config.llm.hidden if piece.part == "llm" else config.speech_sizes().hidden
     start = (random.standard_normal((PREFILL + DECODES, width)) * 0.02).astype(np.float32)
     whole = start if piece.layers[0] == 0 else hidden[piece.part]
     steps = [Step({"embeds": whole[:PREFILL]}, PREFILL)]

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from minicpmo_ros.errors import CheckpointError, EngineError
+from minicpmo_ros.errors import CheckpointError, ConfigError, EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.fingerprint import fingerprint
+from minicpmo_ros.model.sums import write_sums
 from minicpmo_ros.runtime import load
 from minicpmo_ros.runtime.engines import planning, recipe
 from minicpmo_ros.runtime.engines.build import Progress, extras
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.disk import bytes_text, free_bytes
 from minicpmo_ros.runtime.engines.host_memory import available_bytes, total_bytes
+from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
+from minicpmo_ros.runtime.engines.shipped import ShippedEngines
 
 if TYPE_CHECKING:
     from minicpmo_ros.runtime.export.calibration import Calibration
@@ -73,22 +76,49 @@ def plan(directory: Path, name: str) -> None:
     planning.check_memory(config, wanted, have, found.build_memory, available_bytes())
 
 
-def build(directory: Path, name: str, sequences: Sequences | None = None) -> None:
+def build(
+    directory: Path, name: str, sequences: Sequences | None = None, *, ship: bool = False
+) -> None:
     """Build what is not there yet; ask for memory and disk before.
 
     Args:
         sequences: to calibrate on, where the recipe wants it and it was not done yet.
+        ship: put it beside the weights as well (`engines.shipped`), and write their SHA256SUMS.
+
+    Raises:
+        ConfigError: what the recipe makes cannot ship.
+        CheckpointError, EngineError: see `load.ensure`.
     """
     cache = EngineCache()
     wanted = _recipe(name)
+    if ship:
+        _check_ships(wanted)
     console = _console()
     with progress_bar() as progress:
         if wanted.scaling == "awq" and sequences is not None:
             calibrated(directory, cache, sequences, progress)
         files = load.ensure(directory, wanted, cache, progress, console.print)
     entries = {file if piece.is_table else file.parent for piece, file in files.items()}
+    if ship:
+        entries = set(ShippedEngines(directory).put(sorted(entries)))
+        console.print(f"{write_sums(directory)} lists all files of the checkpoint")
     nbytes = sum(file.stat().st_size for folder in entries for file in folder.iterdir())
-    console.print(f"{len(entries)} files for {wanted.name} in {cache.folder}: {bytes_text(nbytes)}")
+    where = " and ".join(sorted({str(folder.parent) for folder in entries}))
+    console.print(f"{len(entries)} files for {wanted.name} in {where}: {bytes_text(nbytes)}")
+
+
+def _check_ships(wanted: recipe.Recipe) -> None:
+    """Raise ConfigError for a recipe whose files would be of no use on another machine."""
+    if on_card := wanted.runtimes & set(TENSORRT):
+        raise ConfigError(
+            f"the recipe '{wanted.name}' runs on {', '.join(sorted(on_card))}, whose engines belong"
+            " to a kind of card and do not ship; take one for onnxruntime"
+        )
+    if wanted.scaling != "none":
+        raise ConfigError(
+            f"scaling: '{wanted.scaling}' of the recipe '{wanted.name}' needs its calibration"
+            " wherever it is loaded, which does not ship; take 'scaling: none'"
+        )
 
 
 def calibrated(
@@ -248,6 +278,7 @@ def _built(
 ) -> set[str]:
     """Names of the pieces of which all is there."""
     there = {entry.name for entry in cache.entries()}
+    shipped = ShippedEngines(directory).names()
     missing = set()
     found = set()
     try:
@@ -256,6 +287,7 @@ def _built(
         return set()
     for piece, job in jobs:
         found.add(piece.name)
-        if job.key.name not in there:
+        ships = piece.runtime not in TENSORRT and job.key.name in shipped
+        if not ships and job.key.name not in there:
             missing.add(piece.name)
     return found - missing

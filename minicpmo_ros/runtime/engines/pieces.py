@@ -22,6 +22,8 @@ from minicpmo_ros.runtime.int4 import BLOCK, can_quantise
 VERSION = "2"
 """Of the graphs and tables: what changes their contents counts it up."""
 GRAPH_RUNTIME = "onnx"
+ANY_MACHINE = "any"
+"""Target of what is the same on every machine."""
 GRAPH_FILE = "stage.onnx"
 ENGINE_FILE = "stage.engine"
 BITS = {"fp32": 0, "fp16": 0, "int8": 8, "int4": 4}
@@ -70,7 +72,8 @@ class Piece:
         if self.calibration:
             about["calibration"] = self.calibration
         runtime = "numpy" if self.is_table else GRAPH_RUNTIME
-        return EngineKey(fingerprint, self.name, self.precision, about, runtime, VERSION, "any")
+        made = (runtime, VERSION, ANY_MACHINE)
+        return EngineKey(fingerprint, self.name, self.precision, about, *made)
 
     def names(self, config: ModelConfig) -> list[str]:
         """The tensors of a checkpoint that it is made of."""
@@ -100,7 +103,7 @@ class Piece:
         if self.name in _NAMES:
             return key.startswith(_NAMES[self.name])
         prefix = "llm.model." if self.part == "llm" else "tts.model."
-        config_part = config.llm if self.part == "llm" else config.speech
+        config_part = config.llm if self.part == "llm" else config.speech_sizes()
         if not key.startswith(prefix):
             return False
         if key.startswith(f"{prefix}layers."):
@@ -146,6 +149,8 @@ def pieces(config: ModelConfig, recipe: Recipe, calibration: str = "") -> list[P
     weighed = calibration if llm.head == "int4" else ""
     found.append(Piece("llm.head", llm.runtime, llm.head, kind, calibration=weighed))
     found.append(Piece("llm.tables", "", llm.embeddings))
+    if config.speech is None:
+        return found
     kind = _dtype(recipe, speech.runtime)
     whole = (0, config.speech.layers)
     found.append(Piece("speech", speech.runtime, speech.precision, kind, whole))
@@ -178,8 +183,10 @@ def _graph_bytes(key: str, shape: tuple[int, ...], piece: Piece) -> int:
     if bits and key.endswith("mlp.fc2.weight"):
         shape = (shape[0], whole_blocks(shape[1]))
     count = math.prod(shape)
-    if not bits or not can_quantise(shape) or key.endswith(_NO_MATRICES):
+    if not bits or len(shape) != 2 or key.endswith(_NO_MATRICES):
         return count * plain
+    if not can_quantise(shape):
+        return count * 2  # `writer.Plan.lies_in_half`
     return count * bits // 8 + count // BLOCK * plain
 
 

@@ -32,14 +32,15 @@ def plan(piece: Piece, config: ModelConfig) -> Plan:
     if piece.name == "llm.head":
         return head_plan(config.llm.hidden, config.llm.vocab, **how)
     if piece.name == "speech.head":
-        return head_plan(config.speech.hidden, config.speech.codes, **how)
+        speech = config.speech_sizes()
+        return head_plan(speech.hidden, speech.codes, **how)
     if piece.name == "llm.turn":
         return turn_plan(config.llm.head_dim, dtype=piece.dtype)
     if piece.part == "llm":
         last = piece.layers[1] == config.llm.layers
         layers = replace(config.llm, layers=few)
         return decoder_plan(layers, norm_heads=True, norm=last, **how)
-    return decoder_plan(config.speech, norm_heads=False, **how)
+    return decoder_plan(config.speech_sizes(), norm_heads=False, **how)
 
 
 def weights(piece: Piece, config: ModelConfig, read: Read) -> Read:

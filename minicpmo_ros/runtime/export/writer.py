@@ -3,7 +3,8 @@
 The graph is traced with tensors that have shapes and no memory. Weights are then copied from the
 checkpoint into the file beside the graph one after the other, in the precision asked for: single,
 half, or four or eight bits in blocks (`runtime.int4`) as DequantizeLinear in front of a MatMul. Of
-four bits onnxruntime and TensorRT both keep them packed, of eight onnxruntime does.
+four bits onnxruntime and TensorRT both keep them packed, of eight onnxruntime does. A matrix that
+was to have so few bits, and that blocks do not divide, has half precision in the file.
 """
 
 from __future__ import annotations
@@ -65,6 +66,11 @@ class Plan:
             return read(name) if parts is None else np.concatenate([read(one) for one in parts])
 
         return found
+
+    def lies_in_half(self, name: str, shape: tuple[int, ...]) -> bool:
+        """Whether a weight is to have few bits, cannot, and has sixteen in a graph of float32."""
+        few = self.dtype == "float32" and self.bits(name) > 0 and len(shape) == 2
+        return few and not can_quantise(shape)
 
     def importance(self, of: Importance) -> Importance:
         """The same for what is known of inputs: all that is joined has the same."""
@@ -144,7 +150,23 @@ def _traced(plan: Plan) -> ir.Model:
         )
     assert program is not None
     _fold(program.model)
+    _forget_origin(program.model)
     return program.model
+
+
+def _forget_origin(model: ir.Model) -> None:
+    """Take out what the tracer wrote about where each node stems from: most of a graph's bytes, and
+    the folders of the machine that built it, for files may ship."""
+    model.metadata_props.clear()
+    for graph in (model.graph, *(function.graph for function in model.functions.values())):
+        graph.metadata_props.clear()
+        for node in graph:
+            node.metadata_props.clear()
+            node.doc_string = None
+            for value in node.outputs:
+                value.metadata_props.clear()
+        for value in (*graph.inputs, *graph.initializers.values()):
+            value.metadata_props.clear()
 
 
 def _fold(model: ir.Model) -> None:
@@ -200,6 +222,8 @@ class _Writer:
         bits = self._plan.bits(name)
         if bits and can_quantise(weights.shape):
             self._place_quantised(model, value, weights, bits)
+        elif self._plan.lies_in_half(name, weights.shape):
+            self._place_half(model, value, weights)
         else:
             array = weights.astype(self._plan.dtype, copy=False)
             value.const_value = self._external(name, array, ir.DataType.from_numpy(array.dtype))
@@ -231,6 +255,19 @@ class _Writer:
                 model.graph.insert_before(product, nodes)
                 _replace(product.outputs[0], nodes[-1].outputs[0])
             model.graph.remove(product, safe=True)
+        del model.graph.initializers[name]
+
+    def _place_half(self, model: ir.Model, value: ir.Value, weights: np.ndarray) -> None:
+        """W becomes Cast(half), which onnxruntime computes once, when it loads the graph."""
+        name = value.name or ""
+        half = self._constant(
+            model, f"{name}.half", weights.astype(np.float16), ir.DataType.FLOAT16, weights.shape
+        )
+        cast = ir.node("Cast", [half], {"to": ir.DataType.FLOAT})
+        single = cast.outputs[0]
+        single.name, single.shape, single.type = f"{name}.single", value.shape, value.type
+        model.graph.insert_before(model.graph[0], [cast])
+        ir.convenience.replace_all_uses_with(value, single)
         del model.graph.initializers[name]
 
     def _constant(

@@ -74,7 +74,7 @@ def profiles(piece: Piece, config: ModelConfig, recipe: Recipe) -> list[Profile]
     if piece.name.endswith(".head"):
         return head_profiles()
     is_llm = piece.part == "llm"
-    capacity = recipe.kv_capacity if is_llm else config.speech.max_positions
+    capacity = recipe.kv_capacity if is_llm else config.speech_sizes().max_positions
     prefill = min(recipe.llm.prefill, capacity)
     return decoder_profiles(prefill, capacity, packed=piece.precision == "int4")
 
