@@ -77,3 +77,21 @@ def _shape(config: ModelConfig, key: str) -> tuple[int, ...]:
     from minicpmo_ros.model.layout import shapes
 
     return shapes(config)[key]
+
+
+def test_a_check_reckons_with_the_same_rounding() -> None:
+    from minicpmo_ros.model.layout import shapes
+    from minicpmo_ros.runtime.engines.check import TorchStage, unknown
+
+    config = ModelConfig.from_json(nano_json())
+    known = shapes(config)
+
+    def read(name: str) -> np.ndarray:
+        return np.random.default_rng(len(name)).standard_normal(known[name]).astype(np.float32)
+
+    (audio,) = (one for one in pieces(config, recipe.load("nano")) if one.name == "audio")
+    name = "apm.layers.0.self_attn.q_proj.weight"
+    for importance, same in ((unknown, True), (None, False)):
+        stage = TorchStage(audio, config, read, importance).stage
+        found = stage.get_parameter(f"audio.{name}").detach().numpy()
+        assert np.array_equal(found, read(name).astype(np.float16)) is same

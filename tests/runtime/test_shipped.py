@@ -110,9 +110,11 @@ def test_a_damaged_one_is_told_and_not_used(
     checkpoint: Path, cache: EngineCache, writer: Writer
 ) -> None:
     (folder,) = (checkpoint / "engines").glob("audio-*")
-    (folder / "stage.bin").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=rf"{folder.name}/stage\.bin has other bytes \(0\)"):
-        ensure(checkpoint, FP32, cache)
+    for content in (b"\1" + bytes(999), b""):  # of the right size, too
+        (folder / "stage.bin").write_bytes(content)
+        with pytest.raises(CheckpointError, match=rf"{folder.name}/stage\.bin has other bytes"):
+            ensure(checkpoint, FP32, cache)
+    assert writer.made == []
     (checkpoint / SUMS).unlink()
     said: list[str] = []
     ensure(checkpoint, FP32, cache, say=said.append)
