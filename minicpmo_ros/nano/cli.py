@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+RECIPE = "nano"
+
 nano_app = typer.Typer(
     no_args_is_help=True, help="The small checkpoint that ships: train it, measure it, pack it."
 )
@@ -37,3 +39,33 @@ def train(
     )
     with Shown(folder, steps) as shown:
         run(folder, config, shown, device, minutes)
+
+
+@nano_app.command()
+def pack(
+    run: Annotated[Path, typer.Argument(help="Folder of `minicpmo nano train`.")],
+    directory: Annotated[Path, typer.Argument(help="Where the checkpoint is written.")],
+) -> None:
+    """Make a checkpoint of a run, with all that runs it without torch, and its checksums."""
+    from minicpmo_ros.nano.packing import pack as write
+    from minicpmo_ros.runtime.engines import commands
+
+    write(run, directory)
+    commands.build(directory, RECIPE, ship=True)
+
+
+@nano_app.command(name="eval")
+def evaluate(
+    checkpoint: Annotated[str, typer.Option(help="A directory, or nano.")] = "nano",
+    recipe: Annotated[str, typer.Option(help="What runs it; torch for fp32.")] = RECIPE,
+    episodes: Annotated[int, typer.Option(min=2, help="Of each kind, of 20 s each.")] = 60,
+    only: Annotated[str, typer.Option(help="Kinds, with commas between; all if empty.")] = "",
+    minutes: Annotated[float, typer.Option(min=0, help="Of the long session; 0: none.")] = 30,
+    seed: Annotated[int, typer.Option(help="Of the episodes.")] = 0,
+    wrong: Annotated[int, typer.Option(min=0, help="Show so many wrong answers a kind.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+) -> None:
+    """Measure it on voices, wordings, pictures and noises that training never had."""
+    from minicpmo_ros.nano.eval_command import run
+
+    run(checkpoint, recipe, episodes, only, minutes, seed, wrong, json)

@@ -84,13 +84,27 @@ class Episode:
 
 
 class Director:
-    """Makes one episode; see `direct`."""
+    """Makes one episode; see `direct`.
 
-    def __init__(self, rng: np.random.Generator, lines: Lines, stage: StageSet, units: int) -> None:
+    quiet: nobody speaks to the robot. fresh: nothing was said before it begins.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        lines: Lines,
+        stage: StageSet,
+        units: int,
+        *,
+        quiet: bool = False,
+        fresh: bool = False,
+    ) -> None:
         self.rng, self.lines, self.set, self.units = rng, lines, stage, units
         self.asking = Asking(rng, stage, lines.held_out)
         self.memory = Memory()
-        self.previous = self.asking.previous(self.memory) if rng.random() < 0.3 else ""
+        self._quiet = quiet
+        before = not fresh and rng.random() < 0.3
+        self.previous = self.asking.previous(self.memory) if before else ""
         self._targets: list[Target] = []
         self._voiced: list[Voiced] = []
         self._answered: list[Answered] = []
@@ -129,7 +143,7 @@ class Director:
 
     def _begin(self, start: float) -> None:
         """While the robot is silent."""
-        chance = self.rng.random()
+        chance = self.rng.uniform(0.82, 1) if self._quiet else self.rng.random()
         if chance < 0.82:
             self._turn(start, "turn")
             return

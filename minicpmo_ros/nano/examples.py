@@ -103,17 +103,22 @@ class Encoder:
     def picture(
         self, episode: Episode, unit: int, rng: np.random.Generator, size: tuple[int, int]
     ) -> Seen:
+        things = episode.set.view(unit).things
+        assert things is not None
+        return self.seen(self.pixels(episode, unit, rng, size), things)
+
+    def pixels(
+        self, episode: Episode, unit: int, rng: np.random.Generator, size: tuple[int, int]
+    ) -> NDArray[np.uint8]:
+        """The picture of a unit: uint8 [height, width, 3]."""
         view = episode.set.view(unit)
         look = episode.set.look
         assert look is not None and view.things is not None
-        when = episode.set.shown_s(unit)
         if view.strange:
             # The same picture in all units of an episode.
             same = np.random.default_rng(look.seed)
-            pixels = look.noise_picture(same, episode.set.held_out, size)
-        else:
-            pixels = draw(view.things, look, when, size, rng=rng)
-        return self.seen(pixels, view.things)
+            return look.noise_picture(same, episode.set.held_out, size)
+        return draw(view.things, look, episode.set.shown_s(unit), size, rng=rng)
 
     def seen(self, pixels: NDArray[np.uint8], things: tuple[Thing, ...]) -> Seen:
         (shown,) = slices(pixels, 1, self.config.slices)

@@ -6,19 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.acoustics import Room
 from minicpmo_ros.nano.drawing import draw
 from minicpmo_ros.nano.episode import Director, Episode
-from minicpmo_ros.nano.examples import Encoder, Example, Seen
+from minicpmo_ros.nano.examples import Encoder, Example, Seen, track
 from minicpmo_ros.nano.lines import Line, Lines, Split
 from minicpmo_ros.nano.looks import Look
-from minicpmo_ros.nano.stage_set import no_camera, random_set
+from minicpmo_ros.nano.stage_set import long_set, no_camera, random_set
 from minicpmo_ros.nano.voices import Speaker, Voice
 from minicpmo_ros.nano.world import random_things
 
+# Samples of a long sound that go through a room at once.
+PART = 60 * 16_000
 ROBOT = Voice("espeak", "en-us", 170)
 SIZES = ((128, 96), (160, 120), (126, 98), (252, 196), (320, 240))
 WIDE_SIZES = ((128, 72), (160, 90), (256, 144))
@@ -50,11 +53,21 @@ class Studio:
         self._encoder = Encoder(config, tokenizer)
         self._speaker = Speaker()
 
-    def episode(self, rng: np.random.Generator, lesson: Lesson, split: Split) -> Episode:
+    def episode(
+        self,
+        rng: np.random.Generator,
+        lesson: Lesson,
+        split: Split,
+        *,
+        quiet: bool = False,
+        fresh: bool = False,
+    ) -> Episode:
+        """quiet: nobody speaks to the robot. fresh: nothing was said before the episode."""
         stage = no_camera()
         if lesson.camera:
             stage = random_set(rng, lesson.units, held_out=split.looks)
-        return Director(rng, Lines(rng, self._speaker, split), stage, lesson.units).direct()
+        lines = Lines(rng, self._speaker, split)
+        return Director(rng, lines, stage, lesson.units, quiet=quiet, fresh=fresh).direct()
 
     def example(
         self, rng: np.random.Generator, lesson: Lesson, split: Split, size: tuple[int, int]
@@ -68,6 +81,28 @@ class Studio:
         room = Room.random(rng, held_out=split.noises)
         echo = self.echo(episode, rng) if rng.random() < 0.25 else ()
         return self._encoder.example(episode, room, rng, size, tuple(echo))
+
+    def long_episode(self, rng: np.random.Generator, units: int, split: Split) -> Episode:
+        """As `episode`, of any length, with a camera."""
+        stage = long_set(rng, units, held_out=split.looks)
+        return Director(rng, Lines(rng, self._speaker, split), stage, units, fresh=True).direct()
+
+    def sound(
+        self, episode: Episode, rng: np.random.Generator, split: Split
+    ) -> NDArray[np.float32]:
+        """What the microphone gives of an episode: float32 [units * 16000]."""
+        room = Room.random(rng, held_out=split.noises)
+        whole = track(episode)
+        parts = [whole[at : at + PART] for at in range(0, len(whole), PART)]
+        return np.concatenate([room.hear(part, rng) for part in parts])
+
+    def picture(
+        self, episode: Episode, unit: int, rng: np.random.Generator, size: tuple[int, int]
+    ) -> NDArray[np.uint8] | None:
+        """What the camera gives in a unit, uint8 [height, width, 3]; None without one."""
+        if episode.set.scene is None:
+            return None
+        return self._encoder.pixels(episode, unit, rng, size)
 
     def echo(self, episode: Episode, rng: np.random.Generator) -> Iterator[tuple[float, Line]]:
         """The robot's voice as its own microphone hears it, what an echo canceller left of it."""

@@ -63,6 +63,27 @@ def random_set(rng: np.random.Generator, units: int, *, held_out: bool = False) 
     return StageSet(Scene(tuple(lives)), look, phase)
 
 
+def long_set(
+    rng: np.random.Generator, units: int, *, held_out: bool = False, scene_s: int = 40
+) -> StageSet:
+    """One scene after the other, each of scene_s seconds, before the same background."""
+    sets = [random_set(rng, scene_s, held_out=held_out) for _ in range(0, units, scene_s)]
+    lives = []
+    for number, one in enumerate(sets):
+        assert one.scene is not None
+        start, stop = number * scene_s, (number + 1) * scene_s
+        for life in one.scene.lives:
+            lives.append(
+                replace(
+                    life,
+                    enters_s=max(life.enters_s + start, start),
+                    leaves_s=min(life.leaves_s + start, stop),
+                    turns=tuple((when + start, colour) for when, colour in life.turns),
+                )
+            )
+    return StageSet(Scene(tuple(lives)), sets[0].look, sets[0].phase_s)
+
+
 def _life(rng: np.random.Generator, thing: Thing, enters_s: float) -> Life:
     velocity = (0.0, 0.0)
     if rng.random() < 0.1:

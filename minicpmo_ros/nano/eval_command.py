@@ -1,0 +1,74 @@
+"""`minicpmo nano eval`: kinds of episodes in turn, then the figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from minicpmo_ros.bench.figures import show
+from minicpmo_ros.errors import ConfigError
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.shipped import checkpoint_directory
+from minicpmo_ros.model.tokenizer import Tokenizer
+from minicpmo_ros.nano.evaluation import QUIET, SPLITS, Evaluation, Measured, figures
+from minicpmo_ros.nano.long_session import drift, thirds
+from minicpmo_ros.runtime.api import Network
+from minicpmo_ros.runtime.engines import recipe as recipes
+from minicpmo_ros.runtime.load import load_network
+
+
+def network_of(directory: Path, recipe: str) -> Network:
+    """Under a recipe, or in torch in full precision."""
+    if recipe != "torch":
+        return load_network(directory, recipes.load(recipe), threads=1)
+    from minicpmo_ros.runtime.torch_runtime import TorchNetwork
+
+    return TorchNetwork.load(directory, device="cpu", precision="fp32", threads=1)
+
+
+def run(
+    checkpoint: str,
+    recipe: str,
+    episodes: int,
+    only: str,
+    minutes: float,
+    seed: int,
+    wrong: int,
+    json: Path | None,
+) -> None:
+    """See the command's options. Raises ConfigError for a kind that there is none of."""
+    known = [*SPLITS, QUIET]
+    kinds = [one.strip() for one in only.split(",")] if only else known
+    for kind in kinds:
+        if kind not in known:
+            raise ConfigError(f"only: there is no kind {kind!r}; there are {', '.join(known)}")
+    directory = checkpoint_directory(checkpoint)
+    config = ModelConfig.load(directory)
+    tokenizer = Tokenizer(directory, config.llm.vocab)
+    evaluation = Evaluation(network_of(directory, recipe), tokenizer, config)
+    measured: dict[str, Measured] = {}
+    found = []
+    with Progress(transient=True) as bar:
+        for kind in kinds:
+            task = bar.add_task(kind, total=1.0)
+            measured[kind] = evaluation.measure_kind(
+                kind, episodes, seed, lambda share, task=task: bar.update(task, completed=share)
+            )
+        if minutes:
+            task = bar.add_task(f"{minutes:g} minutes", total=1.0)
+            long = evaluation.long(
+                int(60 * minutes), seed, lambda share: bar.update(task, completed=share)
+            )
+            found += list(drift(*thirds(long)))
+    console = Console(soft_wrap=True, highlight=False)
+    for kind, one in measured.items():
+        for line in one.wrong[:wrong]:
+            console.print(f"{kind}: {line}", markup=False)
+    show(
+        "minicpmo nano eval",
+        [*figures(measured), *found],
+        json,
+        {"checkpoint": checkpoint, "recipe": recipe, "episodes": episodes, "seed": seed},
+    )

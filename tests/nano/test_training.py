@@ -1,0 +1,116 @@
+"""Training goes on from any moment, and what is taught is what a conversation lives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the extra model")
+
+from minicpmo_ros.duplex.conversation import Conversation  # noqa: E402
+from minicpmo_ros.duplex.pictures import Shown  # noqa: E402
+from minicpmo_ros.errors import CheckpointError  # noqa: E402
+from minicpmo_ros.model import prompts  # noqa: E402
+from minicpmo_ros.model.tokenizer import Tokenizer  # noqa: E402
+from minicpmo_ros.nano.acoustics import OPEN_AIR  # noqa: E402
+from minicpmo_ros.nano.examples import Encoder, track  # noqa: E402
+from minicpmo_ros.nano.lessons import Lesson, Studio, lesson_at  # noqa: E402
+from minicpmo_ros.nano.lines import Split  # noqa: E402
+from minicpmo_ros.nano.living import CONFIG  # noqa: E402
+from minicpmo_ros.nano.packing import pack  # noqa: E402
+from minicpmo_ros.nano.sizes import write_settings  # noqa: E402
+from minicpmo_ros.nano.teaching import NO_LABEL  # noqa: E402
+from minicpmo_ros.nano.training import Trainer, TrainingConfig  # noqa: E402
+from minicpmo_ros.runtime.torch_runtime import TorchNetwork  # noqa: E402
+
+CONFIGURED = TrainingConfig(steps=40, units_per_step=8, processes=1, checks=10**9)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    write_settings(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def weights(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([one.detach().flatten() for one in trainer.parameters])
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(run: Path) -> None:
+    whole = Trainer(run, CONFIGURED)
+    for _ in range(3):
+        whole.advance()
+    first = Trainer(run, CONFIGURED)
+    first.advance()
+    first.save()
+    again = Trainer(run, CONFIGURED)
+    assert again.step == 1
+    for _ in range(2):
+        again.advance()
+    assert torch.equal(weights(whole), weights(again))
+
+
+def test_it_learns_what_it_is_shown(run: Path) -> None:
+    trainer = Trainer(run, CONFIGURED)
+    same, _ = trainer.batch(0)
+    trainer.batch = lambda step: (same, Lesson(4, False))  # type: ignore[method-assign]
+    losses = [trainer.advance() for _ in range(12)]
+    for name in ("decisions", "text", "words", "phonemes"):
+        assert losses[-1][name] < losses[0][name] - 0.5
+
+
+def test_lessons_grow_longer() -> None:
+    rng = np.random.default_rng(0)
+    early, late = ([lesson_at(share, rng).units for _ in range(50)] for share in (0.05, 0.99))
+    assert set(early) == {4}
+    assert max(late) == 24
+    assert min(late) > 4
+
+
+def test_nothing_to_pack_is_told(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"holds no state\.pt"):
+        pack(run, tmp_path / "packed")
+
+
+def test_what_was_taught_is_what_is_lived(run: Path, tmp_path: Path) -> None:
+    """Where a conversation says what was taught, its cache holds what teaching computed."""
+    trainer = Trainer(run, CONFIGURED)
+    trainer.save()
+    directory = pack(run, tmp_path / "packed", torch.float32)
+    tokenizer = Tokenizer(directory, trainer.sizes.llm.vocab)
+    studio, encoder = Studio(trainer.sizes, tokenizer), Encoder(trainer.sizes, tokenizer)
+    rng = np.random.default_rng(11)
+    episode = studio.episode(rng, Lesson(8, True), Split(), fresh=True)
+    assert {one.action for one in episode.units} >= {"listen", "speak"}
+    sound = OPEN_AIR.hear(track(episode), rng)
+    size = (126, 98)
+    pictures = [encoder.pixels(episode, unit, rng, size) for unit in range(8)]
+    rng = np.random.default_rng(11)
+    studio.episode(rng, Lesson(8, True), Split(), fresh=True)
+    example = encoder.example(episode, OPEN_AIR, rng, size)
+    taught = iter([int(one) for one in example.labels if one != NO_LABEL])
+    network = TorchNetwork.load(directory, device="cpu", precision="fp32", threads=1)
+    conversation = Conversation(network, tokenizer, CONFIG, sampler=lambda logits: next(taught))
+    conversation.open(*prompts.duplex_prompt("en", "omni").ids(tokenizer))
+    for unit, second in enumerate(sound.reshape(8, -1)):
+        outcome = conversation.hear(second, [Shown(unit, pictures[unit])])
+        conversation.settle()
+        assert outcome.utterance.text == episode.units[unit].text
+        assert outcome.end_of_turn == episode.units[unit].ends
+    assert next(taught, None) is None
+    assert conversation.context.length == len(example.ids)
+    batch = trainer._collated([example], [], np.random.default_rng(0))
+    nano = trainer.nano.eval()
+    with torch.inference_mode():
+        cache = nano.llm.cache(len(example.ids))
+        embeds = nano.llm.embed(batch.ids)[0].clone()
+        heard, _ = nano.hear(batch.mel, torch.zeros_like(batch.offsets))
+        embeds[batch.kinds[0] == 1] = heard[0]
+        embeds[batch.kinds[0] == 2] = nano.look(batch.pictures)[0].flatten(0, 1)
+        nano.llm.extend(embeds, cache)
+    rows = len(example.ids)
+    np.testing.assert_allclose(
+        conversation.context.keys(rows), cache.k[:, :, :rows].numpy(), atol=2e-3
+    )
