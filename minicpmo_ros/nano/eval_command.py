@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -52,15 +53,9 @@ def run(
     found = []
     with Progress(transient=True) as bar:
         for kind in kinds:
-            task = bar.add_task(kind, total=1.0)
-            measured[kind] = evaluation.measure_kind(
-                kind, episodes, seed, lambda share, task=task: bar.update(task, completed=share)
-            )
+            measured[kind] = evaluation.measure_kind(kind, episodes, seed, _shown(bar, kind))
         if minutes:
-            task = bar.add_task(f"{minutes:g} minutes", total=1.0)
-            long = evaluation.long(
-                int(60 * minutes), seed, lambda share: bar.update(task, completed=share)
-            )
+            long = evaluation.long(int(60 * minutes), seed, _shown(bar, f"{minutes:g} minutes"))
             found += list(drift(*thirds(long)))
     console = Console(soft_wrap=True, highlight=False)
     for kind, one in measured.items():
@@ -72,3 +67,9 @@ def run(
         json,
         {"checkpoint": checkpoint, "recipe": recipe, "episodes": episodes, "seed": seed},
     )
+
+
+def _shown(bar: Progress, name: str) -> Callable[[float], None]:
+    """Shows a share of something as a bar of its own."""
+    task = bar.add_task(name, total=1.0)
+    return lambda share: bar.update(task, completed=share)

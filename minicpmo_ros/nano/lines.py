@@ -149,13 +149,12 @@ class Lines:
 def _joined(first: Line, second: Line, pause_s: float) -> Line:
     silence = np.zeros(round(pause_s * RATE_HZ), np.float32)
     later = first.seconds + len(silence) / RATE_HZ
-    words, phonemes = (
-        tuple((one, start + later, stop + later) for one, start, stop in some)
-        for some in (second.words, second.phonemes)
-    )
     return Line(
         f"{first.text} ... {second.text}",
         np.concatenate([first.samples, silence, second.samples]),
-        first.words + words,
-        first.phonemes + phonemes,
+        (*first.words, *((one, start + later, stop + later) for one, start, stop in second.words)),
+        (
+            *first.phonemes,
+            *((one, start + later, stop + later) for one, start, stop in second.phonemes),
+        ),
     )

@@ -17,7 +17,15 @@ from minicpmo_ros.model.mel import RATE_HZ
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.answers import WORDS_PER_UNIT
 from minicpmo_ros.nano.episode import Answered, Episode, Voiced
-from minicpmo_ros.replay.scores.session import AgentSegment, Alert, Event, Session, UserSegment
+from minicpmo_ros.replay.scores.session import (
+    KINDS,
+    AgentSegment,
+    Alert,
+    Event,
+    Kind,
+    Session,
+    UserSegment,
+)
 from minicpmo_ros.runtime.api import Network
 
 # How the nano checkpoint converses: it was taught one right answer to everything, about a window of
@@ -33,7 +41,11 @@ CONFIG = DuplexConfig(
 )
 # Seconds after the end of a unit at which what it says begins to sound.
 PLAYED_S = 0.1
-_KINDS = {"foreign": "turn", "noise": "tic"}
+_KINDS: dict[str, Kind] = {
+    **{kind: kind for kind in KINDS},
+    "foreign": "turn",
+    "noise": "tic",
+}
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,9 @@ def session(episode: Episode, done: list[Done]) -> Session:
     """For `replay.scores`: what sounded when, as if each unit's words took their time aloud."""
     user = tuple(
         UserSegment(
-            one.start_s, max(one.ends_s, one.start_s + 0.05), _KINDS.get(one.kind, one.kind)
+            one.start_s,
+            max(one.ends_s, one.start_s + 0.05),
+            _KINDS[one.kind],
         )  # type: ignore[arg-type]
         for one in episode.voiced
     )

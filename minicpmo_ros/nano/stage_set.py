@@ -49,11 +49,11 @@ def random_set(rng: np.random.Generator, units: int, *, held_out: bool = False) 
     if rng.random() < 0.06:
         return StageSet(Scene(()), look, phase, True, held_out)
     count = int(rng.choice(5, p=(0.08, 0.3, 0.3, 0.2, 0.12)))
-    things = random_things(rng, MOST_THINGS, held_out=held_out)
+    found = random_things(rng, MOST_THINGS, held_out=held_out)
     order = (
-        [0, *(1 + rng.permutation(MOST_THINGS - 1))] if held_out else rng.permutation(len(things))
+        [0, *(1 + rng.permutation(MOST_THINGS - 1))] if held_out else rng.permutation(len(found))
     )
-    things = [things[int(place)] for place in order]
+    things = [found[int(place)] for place in order]
     lives = [_life(rng, one, -math.inf) for one in things[:count]]
     waiting = list(things[count:])
     when = float(rng.uniform(1, 8))

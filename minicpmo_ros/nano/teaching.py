@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.decoder import Layer
 from minicpmo_ros.model.llm import Llm
 from minicpmo_ros.model.picture import batch as batch_pictures
 from minicpmo_ros.model.rope import angles, rotate
@@ -175,6 +176,7 @@ class Nano(nn.Module):
         cos, sin = angle.cos(), angle.sin()
         x = embeds
         for layer in model.layers:
+            assert isinstance(layer, Layer)
             attention = layer.self_attn
             h = layer.input_layernorm(x)
             q, k, v = (
