@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from minicpmo_ros.errors import ConfigError
+from minicpmo_ros.model.config import SamplingConfig
 
 # (low, high) of each number; both may be reached.
 _RANGES: dict[str, tuple[float, float]] = {
@@ -72,6 +73,13 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         _check(self)
+
+    def of(self, sampling: SamplingConfig) -> SamplerConfig:
+        """For a checkpoint: one that is not to be sampled is decoded greedily, and nothing that it
+        says is penalised."""
+        if sampling.samples:
+            return self
+        return replace(self, greedy=True, repetition=1.0, length_penalty=1.0)
 
 
 @dataclass(frozen=True)

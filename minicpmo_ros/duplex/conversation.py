@@ -124,7 +124,7 @@ class Conversation:
         self._sampler = self._given_sampler or TokenSampler(
             self._control,
             self.tokenizer.bad_ids,
-            config.sampler,
+            config.sampler.of(self.network.config.sampling),
             words,
             reference_compat=config.reference_compat,
         )

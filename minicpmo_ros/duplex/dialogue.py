@@ -91,6 +91,7 @@ class Dialogue:
         control = tokenizer.control
         self._ends = {control.tts_eos, control.im_end, *network.config.sampling.eos}
         self._forbidden = sorted(forbidden)
+        self._how = config.sampler.of(network.config.sampling)
         self._opening = len(prompts.tokens(prompts.encode(prompts.reply_turn(), tokenizer)))
         self._seed = seed
         self._reset()
@@ -218,7 +219,7 @@ class Dialogue:
         limit = min(limit or self.config.reply_tokens, self.config.reply_tokens)
         hidden = self._read(parts, filling or {}, limit)
         self._logits = self.context.logits(hidden)
-        self._sampler = ReplySampler(self._forbidden, self.config.sampler, self._rng)
+        self._sampler = ReplySampler(self._forbidden, self._how, self._rng)
         self._left = limit
         self._user_speaks = False
 

@@ -198,12 +198,16 @@ class SliceConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """generation_config.json: how chat samples. Duplex has settings of its own."""
+    """generation_config.json: how chat samples. Duplex has settings of its own.
+
+    samples: false where the checkpoint is to be decoded greedily (`do_sample`), in every mode.
+    """
 
     temperature: float = 0.6
     top_k: int = 20
     top_p: float = 0.95
     eos: tuple[int, ...] = ()
+    samples: bool = True
 
 
 @dataclass(frozen=True)
@@ -387,6 +391,7 @@ def _sampling(generation: Json) -> SamplingConfig:
         top_k=_int(generation, "top_k", default=20),
         top_p=_float(generation, "top_p", default=0.95),
         eos=(eos,) if isinstance(eos, int) else tuple(eos),
+        samples=_bool(generation, "do_sample", True),
     )
 
 

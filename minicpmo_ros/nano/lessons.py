@@ -36,14 +36,16 @@ class Lesson:
 
 
 # Up to each share of the way: the lengths of episodes, any of which may come.
-_LENGTHS = ((0.3, (4,)), (0.55, (4, 8)), (0.8, (8, 12)), (1.01, (12, 16, 24)))
-CAMERA_SHARE = 0.65
+_LENGTHS = ((0.4, (4,)), (0.6, (4, 8)), (0.82, (8, 12)), (1.01, (12, 16, 24)))
+# Words are slower to learn than sights, and episodes without pictures are cheaper.
+_CAMERA_SHARES = (0.4, 0.7)
 
 
 def lesson_at(share: float, rng: np.random.Generator) -> Lesson:
     """The lesson at a share (0 to 1) of the way through training."""
     lengths = next(some for until, some in _LENGTHS if share < until)
-    return Lesson(int(rng.choice(lengths)), bool(rng.random() < CAMERA_SHARE))
+    first, last = _CAMERA_SHARES
+    return Lesson(int(rng.choice(lengths)), bool(rng.random() < (first if share < 0.4 else last)))
 
 
 class Studio:

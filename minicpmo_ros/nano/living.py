@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from minicpmo_ros.duplex.config import DuplexConfig, SamplerConfig, WindowConfig
+from minicpmo_ros.duplex.config import DuplexConfig, WindowConfig
 from minicpmo_ros.duplex.conversation import Conversation
 from minicpmo_ros.duplex.pictures import Shown
 from minicpmo_ros.model import prompts
@@ -33,7 +33,6 @@ from minicpmo_ros.runtime.api import Network
 UNITS_KEPT = 24
 PREVIOUS_TOKENS = 80
 CONFIG = DuplexConfig(
-    sampler=SamplerConfig(greedy=True, repetition=1.0, length_penalty=1.0),
     window=WindowConfig("context", max_units=UNITS_KEPT, previous_tokens=PREVIOUS_TOKENS),
     kv_capacity=2048,
     forced_listens=0,

@@ -36,6 +36,8 @@ from minicpmo_ros.nano.spotted import SPOTTED
 from minicpmo_ros.nano.world import COLOURS, KINDS, PLACES
 
 PAIRS = len(KINDS) * len(COLOURS)
+# In nine rows of ten no word ends.
+RARE = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,16 +168,17 @@ class Nano(nn.Module):
         features = self.vpm(pixels, position_ids, mask)
         return self.resampler(features, cells, mask), features
 
-    def read(self, embeds: Tensor) -> Tensor:
-        """The language model over whole sequences: [B, T, hidden] -> hidden states."""
+    def read(self, embeds: Tensor) -> tuple[Tensor, Tensor]:
+        """The language model over whole sequences: [B, T, hidden] -> hidden states, and what lies
+        half way through its layers."""
         config, model = self.config.llm, self.llm.model
         count, tokens = embeds.shape[:2]
         angle = angles(
             torch.arange(tokens, device=embeds.device), config.head_dim, config.rope_theta
         )
         cos, sin = angle.cos(), angle.sin()
-        x = embeds
-        for layer in model.layers:
+        x = middle = embeds
+        for number, layer in enumerate(model.layers, start=1):
             assert isinstance(layer, Layer)
             attention = layer.self_attn
             h = layer.input_layernorm(x)
@@ -190,7 +193,9 @@ class Nano(nn.Module):
             out = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), is_causal=True)
             x = x + attention.o_proj(out.transpose(1, 2).flatten(2))
             x = x + layer.mlp(layer.post_attention_layernorm(x))
-        return model.norm(x)
+            if number == config.layers // 2:
+                middle = x
+        return model.norm(x), middle
 
     def states(self, batch: Batch) -> States:
         """All that losses are made of."""
@@ -202,7 +207,7 @@ class Nano(nn.Module):
             queries, features = self.look(batch.pictures)
             if batch.shown:
                 embeds = _placed(embeds, batch.kinds == PICTURE, queries[: batch.shown])
-        return States(self.read(embeds), heard, queries, features)
+        return States(*self.read(embeds), sound, heard, queries, features)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.llm.head(hidden)
@@ -210,10 +215,13 @@ class Nano(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """hidden: [B, T, H] of the language model. heard: [B, units * 50, d]. queries: [N, Q, H] and
-    features: [N, P, d] of pictures, if there are any."""
+    """hidden, middle: [B, T, H] of the language model, at its end and half way. sound: [B, units *
+    10, H], what it is given of it. heard: [B, units * 50, d]. queries: [N, Q, H] and features: [N,
+    P, d] of pictures, if there are any."""
 
     hidden: Tensor
+    middle: Tensor
+    sound: Tensor
     heard: Tensor
     queries: Tensor | None
     features: Tensor | None
@@ -230,7 +238,11 @@ class Hints(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.phonemes = nn.Linear(config.audio.hidden, len(PHONEMES) + 1)
-        self.words = nn.Linear(config.llm.hidden, len(SPOTTED) + 1)
+        # Half way through the layers: later ones must find words there, not first at the end.
+        self.words = nn.Sequential(
+            nn.RMSNorm(config.llm.hidden), nn.Linear(config.llm.hidden, len(SPOTTED) + 1)
+        )
+        self.heard_words = nn.Linear(config.llm.hidden, len(SPOTTED) + 1)
         self.cells = nn.Linear(config.vision.hidden, PAIRS + 1)
         self.places = nn.Linear(config.resampler.queries * config.llm.hidden, PAIRS * 4)
         self.counts = nn.Linear(config.resampler.queries * config.llm.hidden, MOST_COUNTED + 1)
@@ -239,7 +251,8 @@ class Hints(nn.Module):
     def losses(self, batch: Batch, states: States) -> dict[str, Tensor]:
         found = {
             "phonemes": _entropy(self.phonemes(states.heard), batch.phonemes),
-            "words": _entropy(self.words(states.hidden[batch.kinds == SOUND]), batch.words),
+            "words": _entropy(self.words(states.middle[batch.kinds == SOUND]), batch.words, RARE),
+            "heard": _entropy(self.heard_words(states.sound), batch.words, RARE),
         }
         if states.queries is not None and states.features is not None:
             flat = states.queries.flatten(1)
@@ -255,8 +268,11 @@ class Hints(nn.Module):
         return found
 
 
-def _entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def _entropy(logits: Tensor, labels: Tensor, nothing: float = 1.0) -> Tensor:
+    """nothing: weight of class 0."""
     logits, labels = logits.float().flatten(0, -2), labels.flatten()
     if not (labels != NO_LABEL).any():
         return logits.sum() * 0
-    return F.cross_entropy(logits, labels, ignore_index=NO_LABEL)
+    weights = torch.ones(logits.shape[-1], device=logits.device)
+    weights[0] = nothing
+    return F.cross_entropy(logits, labels, weights, ignore_index=NO_LABEL)

@@ -33,6 +33,7 @@ CURVES = "curves.jsonl"
 _HINT_WEIGHTS = {
     "phonemes": (1.0, 0.15),
     "words": (1.0, 0.25),
+    "heard": (1.0, 0.25),
     "cells": (1.0, 0.2),
     "places": (1.5, 0.4),
     "counts": (0.3, 0.1),

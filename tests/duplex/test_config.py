@@ -6,6 +6,7 @@ import pytest
 
 from minicpmo_ros.duplex.config import DuplexConfig, SamplerConfig, WindowConfig
 from minicpmo_ros.errors import ConfigError
+from minicpmo_ros.model.config import SamplingConfig
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,11 @@ def test_windows_that_cannot_slide_are_refused():
     with pytest.raises(ConfigError, match="4000 tokens come together, the KV cache holds 2048"):
         DuplexConfig(kv_capacity=2048)
     DuplexConfig(kv_capacity=2048, window=WindowConfig("context"))
+
+
+def test_a_checkpoint_may_say_that_it_is_not_to_be_sampled():
+    config = SamplerConfig(temperature=0.9, listen_scale=2.0)
+    assert config.of(SamplingConfig()) is config
+    greedy = config.of(SamplingConfig(samples=False))
+    assert greedy.greedy and greedy.repetition == greedy.length_penalty == 1.0
+    assert greedy.listen_scale == 2.0

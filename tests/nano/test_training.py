@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra model")
 
+from minicpmo_ros.duplex.config import SamplerConfig  # noqa: E402
 from minicpmo_ros.duplex.conversation import Conversation  # noqa: E402
 from minicpmo_ros.duplex.pictures import Shown  # noqa: E402
 from minicpmo_ros.errors import CheckpointError  # noqa: E402
@@ -114,3 +116,21 @@ def test_what_was_taught_is_what_is_lived(run: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(
         conversation.context.keys(rows), cache.k[:, :, :rows].numpy(), atol=2e-3
     )
+
+
+def test_what_is_packed_is_decoded_greedily_whatever_the_settings(
+    run: Path, tmp_path: Path
+) -> None:
+    trainer = Trainer(run, CONFIGURED)
+    trainer.save()
+    directory = pack(run, tmp_path / "packed", torch.float32)
+    tokenizer = Tokenizer(directory, trainer.sizes.llm.vocab)
+    network = TorchNetwork.load(directory, device="cpu", precision="fp32", threads=1)
+    said = []
+    for seed in (1, 2):
+        hot = replace(CONFIG, sampler=SamplerConfig(temperature=5.0, top_p=1.0))
+        conversation = Conversation(network, tokenizer, hot, seed=seed)
+        conversation.open(*prompts.duplex_prompt("en", "omni").ids(tokenizer))
+        silence = np.zeros(16_000, np.float32)
+        said.append([conversation.hear(silence).sampled for _ in range(3)])
+    assert said[0] == said[1]
