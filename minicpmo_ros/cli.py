@@ -10,6 +10,7 @@ import typer
 from minicpmo_ros.engines_cli import engines_app
 from minicpmo_ros.errors import MinicpmoError
 from minicpmo_ros.model.cli import checkpoint_app
+from minicpmo_ros.nano.cli import nano_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +24,7 @@ app.add_typer(bag_app, name="bag")
 app.add_typer(bench_app, name="bench")
 app.add_typer(checkpoint_app, name="checkpoint")
 app.add_typer(engines_app, name="engines")
+app.add_typer(nano_app, name="nano")
 
 BagPath = Annotated[Path, typer.Argument(help="A rosbag2 folder or an .mcap file.")]
 ParamsFile = Annotated[

@@ -43,6 +43,7 @@ EXTRAS = (
     # On x86-64 torch brings CUDA with it, unless pip finds a build for CPUs.
     Extra("model", "the network in torch", disk_mb=9000),
     Extra("export", "ONNX files of the network", disk_mb=200),
+    Extra("nano", "training of the small checkpoint", disk_mb=200),
     Extra("rtx", "engines for RTX cards", disk_mb=450, machines=("x86_64",)),
     Extra("test", "what the tests need", disk_mb=250),
     Extra("lint", "ruff and mypy", disk_mb=150),
