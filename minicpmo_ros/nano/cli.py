@@ -45,12 +45,15 @@ def train(
 def pack(
     run: Annotated[Path, typer.Argument(help="Folder of `minicpmo nano train`.")],
     directory: Annotated[Path, typer.Argument(help="Where the checkpoint is written.")],
+    figures: Annotated[
+        Path | None, typer.Option(help="Of `minicpmo nano eval --json`, for the model card.")
+    ] = None,
 ) -> None:
     """Make a checkpoint of a run, with all that runs it without torch, and its checksums."""
     from minicpmo_ros.nano.packing import pack as write
     from minicpmo_ros.runtime.engines import commands
 
-    write(run, directory)
+    write(run, directory, figures=figures)
     commands.build(directory, RECIPE, ship=True)
 
 

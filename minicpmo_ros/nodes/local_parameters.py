@@ -18,7 +18,7 @@ LOCAL = (
         "",
         "Local brain: what runs each part of the network, by the name of a file in engines/ (cpu, "
         "nano, rtx, jetson_orin, jetson_thor) or the path of one's own; what is not built yet is "
-        "built first. Empty: torch, as the next two say.",
+        "built first. Empty: nano for the checkpoint nano, else torch, as the next two say.",
     ),
     P("device", "auto", "Local brain: cpu, cuda, cuda:N, or auto (cuda if there is one)."),
     P(

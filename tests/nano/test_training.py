@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra model")
 from minicpmo_ros.duplex.config import SamplerConfig  # noqa: E402
 from minicpmo_ros.duplex.conversation import Conversation  # noqa: E402
 from minicpmo_ros.duplex.pictures import Shown  # noqa: E402
-from minicpmo_ros.errors import CheckpointError  # noqa: E402
+from minicpmo_ros.errors import CheckpointError, InputError  # noqa: E402
 from minicpmo_ros.model import prompts  # noqa: E402
 from minicpmo_ros.model.tokenizer import Tokenizer  # noqa: E402
 from minicpmo_ros.nano.acoustics import OPEN_AIR  # noqa: E402
@@ -134,3 +134,14 @@ def test_what_is_packed_is_decoded_greedily_whatever_the_settings(
         silence = np.zeros(16_000, np.float32)
         said.append([conversation.hear(silence).sampled for _ in range(3)])
     assert said[0] == said[1]
+
+
+def test_the_card_tells_what_was_trained_and_measured(run: Path, tmp_path: Path) -> None:
+    Trainer(run, CONFIGURED).save()
+    figures = tmp_path / "figures.json"
+    figures.write_text('{"figures": {"nano.R_R": 0.875}}')
+    card = (pack(run, tmp_path / "packed", figures=figures) / "README.md").read_text()
+    assert "| `nano.R_R` | 0.875 |" in card
+    assert "5.3 million parameters" in card
+    with pytest.raises(InputError, match="no file of `minicpmo nano eval --json`"):
+        pack(run, tmp_path / "packed", figures=tmp_path / "missing.json")

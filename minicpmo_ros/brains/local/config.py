@@ -8,7 +8,7 @@ from pathlib import Path
 from minicpmo_ros.duplex.config import DuplexConfig, SamplerConfig, WindowConfig
 from minicpmo_ros.duplex.dialogue import DialogueConfig
 from minicpmo_ros.errors import ConfigError
-from minicpmo_ros.model.shipped import checkpoint_directory
+from minicpmo_ros.model.shipped import NANO, checkpoint_directory
 from minicpmo_ros.runtime.engines.recipe import Recipe, load
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
 
@@ -48,6 +48,7 @@ class LocalConfig:
     def of(
         cls,
         *,
+        checkpoint: str,
         recipe: str,
         device: str,
         precision: str,
@@ -67,6 +68,8 @@ class LocalConfig:
         **others: object,
     ) -> LocalConfig:
         """From settings as the omni node has them: 0 and auto are what the recipe says."""
+        if not recipe and device == precision == "auto" and checkpoint == NANO:
+            recipe = NANO  # what runs it lies beside its weights, and needs no torch
         chosen = _recipe(recipe, device, precision)
         says = chosen or Recipe(runtime="torch")
         _check_capacity(kv_capacity, chosen)
@@ -90,6 +93,7 @@ class LocalConfig:
             reference_compat=reference_compat,
         )
         return cls(
+            checkpoint=checkpoint,
             recipe=chosen,
             device=device,
             precision=precision,

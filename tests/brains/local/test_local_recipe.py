@@ -88,6 +88,14 @@ def test_parameters_go_before_the_recipe_one_by_one(
     assert duplex.window.mode == (kind if window == "auto" else window)
 
 
+def test_the_checkpoint_that_ships_runs_by_its_own_recipe() -> None:
+    chosen = config_of(checkpoint="nano").recipe
+    assert chosen is not None and chosen.name == "nano"
+    assert config_of(checkpoint="nano", recipe="cpu").recipe.name == "cpu"
+    assert config_of(checkpoint="nano", device="cpu").recipe is None
+    assert config_of(checkpoint="other").recipe is None
+
+
 @pytest.mark.parametrize("parameter", [{"device": "cpu"}, {"precision": "fp32"}])
 def test_what_the_recipe_says_itself_is_refused_beside_it(parameter) -> None:
     (name,) = parameter
