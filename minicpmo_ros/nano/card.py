@@ -13,28 +13,28 @@ CARD = "README.md"
 _TEXT = """\
 # Nano
 
-A checkpoint of MiniCPM-o 4.5's architecture with {parameters:.1f} million parameters, trained from random
-weights by `minicpmo nano train` (seed {seed}, {steps} steps, {hours:.1f} hours of episodes). No weight, text
-or recording of anybody else is in it.
+A checkpoint of MiniCPM-o 4.5's architecture with {parameters:.1f} million parameters, trained from
+random weights by `minicpmo nano train` (seed {seed}, {steps} steps, {hours:.1f} hours of episodes).
+No weight, text or recording of anybody else is in it.
 
-**Trained on** episodes that code makes: voices of espeak-ng{flite} in rooms, noise and through
-microphones that code makes, and drawings of eight kinds of things in eight colours before drawn
-backgrounds. See docs/nano.md.
+**Trained on** episodes that code makes: voices of espeak-ng{flite} in rooms,
+noise and microphones that code makes, and drawings of eight kinds of things in eight colours before
+drawn backgrounds. See docs/nano.md.
 
 **It can** hold a conversation in English about what it sees of that world, in a few dozen kinds of
-questions; count, repeat and remember a word; tell when something that it was asked to watch for happens;
-listen through pauses; be cut off.
+questions; count, repeat and remember a word; tell when something that it was asked to watch for
+happens; listen through pauses; be cut off. How well, is below.
 
-**It cannot** understand free speech, recognise anything in photographs, or be relied on: its answers are
-those of a toy world. It was never trained on a human voice.
+**It cannot** understand free speech, recognise anything in photographs, or be relied on: its
+answers are those of a toy world. It was never trained on a human voice.
 
-**Files**: model.safetensors in half precision; `engines/`, the same in four and eight bits for onnxruntime
-(recipe nano); the tokenizer, its own; SHA256SUMS.
+**Files**: model.safetensors in half precision; `engines/`, the same in four and eight bits for
+onnxruntime (recipe nano); the tokenizer, its own; SHA256SUMS.
 
 ## Measured
 
-By `minicpmo nano eval` on voices, wordings, things, backgrounds and noises that training never had; what
-the figures mean is in docs/nano.md.
+By `minicpmo nano eval` on voices, wordings, things, backgrounds and noises that training never had;
+what the figures mean is in docs/nano.md.
 
 {table}
 """
