@@ -42,6 +42,7 @@ _PANEL = {
     "alert_recall_2s": (0.95, True),
     "false_alerts_per_10min": (1.0, False),
 }
+_OF_ANSWERS = ("R_R", "I_A")
 Progress = Callable[[float], None]
 
 
@@ -130,8 +131,9 @@ def figures(measured: dict[str, Measured]) -> Iterator[Figure]:
 
 
 def _behaviour(known: Measured) -> Iterator[Figure]:
-    panel = pool(known.sessions)
+    behaved, asked = pool(known.sessions), pool(known.asked)
     for name, (goal, least) in _PANEL.items():
+        panel = asked if name in _OF_ANSWERS else behaved
         value = panel[name].value
         if value is not None:
             make = Figure.at_least if least else Figure.at_most

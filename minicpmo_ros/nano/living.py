@@ -117,15 +117,16 @@ def turns(done: list[Done]) -> list[Turn]:
     return found
 
 
-def session(episode: Episode, done: list[Done]) -> Session:
-    """For `replay.scores`: what sounded when, as if each unit's words took their time aloud."""
+def session(episode: Episode, done: list[Done], *, stops: bool = True) -> Session:
+    """For `replay.scores`: what sounded when, as if each unit's words took their time aloud.
+
+    stops: with the interruptions that only tell the robot to be quiet. It should yield to them, but
+    who says so waits for no answer.
+    """
     user = tuple(
-        UserSegment(
-            one.start_s,
-            max(one.ends_s, one.start_s + 0.05),
-            _KINDS[one.kind],
-        )  # type: ignore[arg-type]
+        UserSegment(one.start_s, max(one.ends_s, one.start_s + 0.05), _KINDS[one.kind])
         for one in episode.voiced
+        if one.intent != "stop" or (stops and one.kind == "interruption")
     )
     agent = []
     alerts = []

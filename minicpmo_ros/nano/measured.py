@@ -14,7 +14,8 @@ from minicpmo_ros.replay.scores.session import Session
 @dataclass
 class Measured:
     """answers: whether each was right; seen: those of episodes with a camera. units: whether each
-    listened or spoke as it should. wrong: in words, what was asked, what was right, what was said.
+    listened or spoke as it should. asked: sessions without what waits for no answer. wrong: in
+    words, what was asked, what was right, what was said.
     """
 
     answers: list[bool] = field(default_factory=list)
@@ -22,6 +23,7 @@ class Measured:
     units: list[bool] = field(default_factory=list)
     ms: list[float] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
+    asked: list[Session] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
     @property
@@ -46,6 +48,7 @@ class Measured:
                 heard = [one.text for one in said if abs(one.unit - answered.unit) < 2]
                 self.wrong.append(f"{answered.voiced.line.text!r}: {answered.text!r}, not {heard}")
         self.sessions.append(session(episode, done))
+        self.asked.append(session(episode, done, stops=False))
 
 
 def share(some: list[bool]) -> float:
