@@ -259,6 +259,8 @@ class Director:
             if ends:
                 # It sounds until about the end of the next unit.
                 self._next_s = unit + 1.9 + self.rng.exponential(0.9)
+                if self.memory.watches and self.rng.random() < 0.6:
+                    self._next_s += self.rng.uniform(2, 8)  # for what they watch for to happen
             elif self.rng.random() < 0.4:
                 self._next_s = unit + 1.05 + self.rng.uniform(0, 1.2)
         return Target("speak", text, ends)

@@ -38,6 +38,8 @@ CONFIG = DuplexConfig(
     forced_listens=0,
     speaks=False,
 )
+PROMPT_S = 1.5
+_GREETINGS = ("Hello!", "Goodbye!")
 # Seconds after the end of a unit at which what it says begins to sound.
 PLAYED_S = 0.1
 _KINDS: dict[str, Kind] = {
@@ -130,19 +132,30 @@ def session(episode: Episode, done: list[Done], *, stops: bool = True) -> Sessio
     )
     agent = []
     alerts = []
+    names = [one.text for one in episode.answered if one.watch is not None]
+    # What came while somebody spoke was right to wait, and is not counted at all.
+    prompt = {
+        one.text: one.event_s
+        for one in episode.answered
+        if one.watch is not None and one.unit + 1 - one.event_s < PROMPT_S
+    }
+    late = set(names) - set(prompt)
     for turn in turns(done):
         start = turn.unit + 1 + PLAYED_S
         last = done[turn.unit + turn.units - 1].text if turn.units else turn.text
         stop = start + turn.units - 1 + min(len(last.split()) / WORDS_PER_UNIT, 1.0) * 0.9
         agent.append(AgentSegment(start, stop, turn.text, finished=turn.whole))
-        if turn.text.endswith("!") and turn.text != "Hello!" and turn.text != "Goodbye!":
-            alerts.append(Alert(float(turn.unit + 1), turn.text))
-    events = tuple(
-        Event(one.event_s, one.watch.alert)
-        for one in episode.answered
-        if one.watch is not None and one.unit + 3 < len(done)
-    )
+        if (name := _alert(turn, names)) and name not in late:
+            alerts.append(Alert(float(turn.unit + 1), name))
+    events = tuple(Event(when, name) for name, when in prompt.items())
     return Session(float(len(done)), user, tuple(agent), events, tuple(alerts))
+
+
+def _alert(turn: Turn, names: list[str]) -> str:
+    """What a turn reports, of all there is to report, even if it was cut off; "" if nothing."""
+    if not turn.whole:
+        return next((name for name in names if name.startswith(turn.text)), "")
+    return turn.text if turn.text.endswith("!") and turn.text not in _GREETINGS else ""
 
 
 def right(answered: Answered, done: list[Done], found: list[Turn], until: int) -> bool | None:
