@@ -48,5 +48,7 @@ def pack(
     if {name: tuple(one.shape) for name, one in weights.items()} != wanted:
         raise CheckpointError(f"{state_file} is of other sizes than this version's nano")
     save_file(weights, directory / SINGLE, metadata={"format": "pt"})
+    # An installed package is read by others than who installed it.
+    (directory / SINGLE).chmod(0o644)
     write_card(directory, state, figures)
     return directory
