@@ -48,7 +48,7 @@ class Asking:
             return "cancel", Slots()
         if memory.changed and self.rng.random() < 0.12:
             return "changed", Slots()
-        seen = self.rng.random() < (0.78 if camera else 0.08)
+        seen = self.rng.random() < (0.78 if camera else 0.35)
         intent = str(self.rng.choice(_SEEN if seen else _COMPANY))
         if not seen and self.rng.random() < 0.25:
             intent = str(self.rng.choice(_LONG))

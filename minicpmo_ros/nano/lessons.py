@@ -29,23 +29,26 @@ WIDE_SIZES = ((128, 72), (160, 90), (256, 144))
 
 @dataclass(frozen=True)
 class Lesson:
-    """units: seconds of each episode. camera: whether there are pictures."""
+    """units: seconds of each episode; 0: no episodes, but pictures alone. camera: whether there are
+    pictures."""
 
     units: int
     camera: bool
 
 
+# Up to this share of the way the senses are trained apart, hearing in every other process.
+APART = 0.35
 # Up to each share of the way: the lengths of episodes, any of which may come.
-_LENGTHS = ((0.4, (4,)), (0.6, (4, 8)), (0.82, (8, 12)), (1.01, (12, 16, 24)))
-# Words are slower to learn than sights, and episodes without pictures are cheaper.
-_CAMERA_SHARES = (0.4, 0.7)
+_LENGTHS = ((APART, (4,)), (0.55, (4, 8)), (0.78, (8, 12)), (1.01, (12, 16, 24)))
+_CAMERA_SHARE = 0.7
 
 
-def lesson_at(share: float, rng: np.random.Generator) -> Lesson:
-    """The lesson at a share (0 to 1) of the way through training."""
+def lesson_at(share: float, rng: np.random.Generator, rank: int = 0) -> Lesson:
+    """The lesson at a share (0 to 1) of the way through training, in one of its processes."""
+    if share < APART:
+        return Lesson(0, True) if rank % 2 else Lesson(4, False)
     lengths = next(some for until, some in _LENGTHS if share < until)
-    first, last = _CAMERA_SHARES
-    return Lesson(int(rng.choice(lengths)), bool(rng.random() < (first if share < 0.4 else last)))
+    return Lesson(int(rng.choice(lengths)), bool(rng.random() < _CAMERA_SHARE))
 
 
 class Studio:

@@ -35,17 +35,37 @@ from minicpmo_ros.nano.examples import (
 from minicpmo_ros.nano.spotted import SPOTTED
 from minicpmo_ros.nano.world import COLOURS, KINDS, PLACES
 
-PAIRS = len(KINDS) * len(COLOURS)
-# In nine rows of ten no word ends.
+# In nine rows of ten no word ends, and most of a picture is background.
 RARE = 0.15
+SPARSE = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pictures and what is in them. shown: pixels, position_ids, cells and mask, as `model.picture.
+    Patches` has them. kinds, colours: int64 [N, P], of what each patch shows; 0: background, else 1
+    + index. kind_places, colour_places: int64 [N, 8], 0 where there is no thing of this kind, or
+    colour, else 1 + its place. counts: int64 [N]."""
+
+    shown: tuple[Tensor, Tensor, Tensor, Tensor | None]
+    kinds: Tensor
+    colours: Tensor
+    kind_places: Tensor
+    colour_places: Tensor
+    counts: Tensor
+
+    def to(self, device: torch.device | str) -> Pictures:
+        shown = tuple(None if one is None else one.to(device) for one in self.shown)
+        others = (one.to(device) for name, one in vars(self).items() if name != "shown")
+        return Pictures(shown, *others)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Examples of equally many units, and loose pictures. Of `Example`'s arrays, stacked; `ids` and
-    what goes with it are padded at their ends. offsets: int64 [B], the position in the audio
-    encoder's table at which each episode begins. pictures: of all examples in order, then the loose
-    ones; shown: how many are of examples."""
+    """Examples of equally many units. Of `Example`'s arrays, stacked; `ids` and what goes with it
+    are padded at their ends. offsets: int64 [B], the position in the audio encoder's table at which
+    each episode begins. pictures: of all examples in order, and then loose ones; in_episodes: how
+    many are of examples."""
 
     mel: Tensor
     offsets: Tensor
@@ -55,22 +75,44 @@ class Batch:
     decides: Tensor
     phonemes: Tensor
     words: Tensor
-    pictures: tuple[Tensor, Tensor, Tensor, Tensor | None] | None
-    shown: int
-    cells: Tensor
-    places: Tensor
-    counts: Tensor
+    pictures: Pictures | None
+    in_episodes: int
 
     def to(self, device: torch.device | str) -> Batch:
         moved = {
-            name: one.to(device) if isinstance(one, Tensor) else one
+            name: one.to(device) if isinstance(one, Tensor | Pictures) else one
             for name, one in vars(self).items()
         }
-        if self.pictures is not None:
-            moved["pictures"] = tuple(
-                None if one is None else one.to(device) for one in self.pictures
-            )
         return Batch(**moved)  # type: ignore[arg-type]
+
+
+def collate_pictures(seen: Sequence[Seen], side: int) -> Pictures:
+    """Put pictures together. side: of the vision encoder's table of positions."""
+    found = batch_pictures([one.slice for one in seen], side)
+    most = found.position_ids.shape[1]
+    cells = torch.from_numpy(
+        np.stack(
+            [
+                np.pad(one.cells, (0, most - len(one.cells)), constant_values=NO_LABEL)
+                for one in seen
+            ]
+        )
+    )
+    thing = cells > 0
+    pair = (cells - 1).clamp_min(0)
+    places = torch.from_numpy(np.stack([one.places for one in seen]))
+    places = places.unflatten(1, (len(KINDS), len(COLOURS)))
+    return Pictures(
+        tuple(  # type: ignore[arg-type]
+            None if x is None else torch.from_numpy(x)
+            for x in (found.pixels, found.position_ids, found.cells, found.mask)
+        ),
+        torch.where(thing, 1 + pair // len(COLOURS), cells),
+        torch.where(thing, 1 + pair % len(COLOURS), cells),
+        places.amax(2),
+        places.amax(1),
+        torch.tensor([one.count for one in seen], dtype=torch.int64),
+    )
 
 
 def collate(
@@ -81,8 +123,8 @@ def collate(
     rng: np.random.Generator,
     capacity: int = 1450,
 ) -> Batch:
-    """Put examples together. side: of the vision encoder's table of positions. capacity: of the
-    audio encoder's, of which each example takes a random part."""
+    """Put examples together. side: see `collate_pictures`. capacity: of the audio encoder's cache,
+    of which each example takes a random part."""
     longest = max(len(one.ids) for one in examples)
 
     def padded(name: str, value: int) -> Tensor:
@@ -96,19 +138,6 @@ def collate(
     offsets[rng.random(len(examples)) < 0.5] = 0
     seen = [picture for one in examples for picture in one.seen]
     everything = [*seen, *loose]
-    pictures = None
-    most = 0
-    if everything:
-        found = batch_pictures([one.slice for one in everything], side)
-        most = found.position_ids.shape[1]
-        pictures = tuple(
-            None if x is None else torch.from_numpy(x)
-            for x in (found.pixels, found.position_ids, found.cells, found.mask)
-        )
-    cells = [
-        np.pad(one.cells, (0, most - len(one.cells)), constant_values=NO_LABEL)
-        for one in everything
-    ]
     return Batch(
         torch.from_numpy(np.stack([one.mel for one in examples])),
         torch.from_numpy(offsets),
@@ -118,11 +147,8 @@ def collate(
         padded("decides", 0),
         torch.from_numpy(np.stack([one.phonemes for one in examples])),
         torch.from_numpy(np.stack([one.words for one in examples])),
-        pictures,  # type: ignore[arg-type]
+        collate_pictures(everything, side) if everything else None,
         len(seen),
-        torch.from_numpy(np.array(cells, np.int64).reshape(len(everything), most)),
-        torch.from_numpy(np.array([one.places for one in everything], np.int64).reshape(-1, PAIRS)),
-        torch.tensor([one.count for one in everything], dtype=torch.int64),
     )
 
 
@@ -204,9 +230,9 @@ class Nano(nn.Module):
         embeds = _placed(embeds, batch.kinds == SOUND, sound)
         queries = features = None
         if batch.pictures is not None:
-            queries, features = self.look(batch.pictures)
-            if batch.shown:
-                embeds = _placed(embeds, batch.kinds == PICTURE, queries[: batch.shown])
+            queries, features = self.look(batch.pictures.shown)
+            if batch.in_episodes:
+                embeds = _placed(embeds, batch.kinds == PICTURE, queries[: batch.in_episodes])
         return States(*self.read(embeds), sound, heard, queries, features)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -243,10 +269,13 @@ class Hints(nn.Module):
             nn.RMSNorm(config.llm.hidden), nn.Linear(config.llm.hidden, len(SPOTTED) + 1)
         )
         self.heard_words = nn.Linear(config.llm.hidden, len(SPOTTED) + 1)
-        self.cells = nn.Linear(config.vision.hidden, PAIRS + 1)
-        self.places = nn.Linear(config.resampler.queries * config.llm.hidden, PAIRS * 4)
-        self.counts = nn.Linear(config.resampler.queries * config.llm.hidden, MOST_COUNTED + 1)
-        assert len(PLACES) + 1 == 4
+        # A kind is learned from things of all colours, and a colour from things of all kinds.
+        self.kinds = nn.Linear(config.vision.hidden, len(KINDS) + 1)
+        self.colours = nn.Linear(config.vision.hidden, len(COLOURS) + 1)
+        seen = config.resampler.queries * config.llm.hidden
+        self.kind_places = nn.Linear(seen, len(KINDS) * (len(PLACES) + 1))
+        self.colour_places = nn.Linear(seen, len(COLOURS) * (len(PLACES) + 1))
+        self.counts = nn.Linear(seen, MOST_COUNTED + 1)
 
     def losses(self, batch: Batch, states: States) -> dict[str, Tensor]:
         found = {
@@ -254,18 +283,24 @@ class Hints(nn.Module):
             "words": _entropy(self.words(states.middle[batch.kinds == SOUND]), batch.words, RARE),
             "heard": _entropy(self.heard_words(states.sound), batch.words, RARE),
         }
-        if states.queries is not None and states.features is not None:
-            flat = states.queries.flatten(1)
-            weights = torch.ones(4, device=flat.device)
-            weights[0] = 0.2
-            found |= {
-                "cells": _entropy(self.cells(states.features), batch.cells),
-                "places": F.cross_entropy(
-                    self.places(flat).float().view(-1, 4), batch.places.view(-1), weights
-                ),
-                "counts": _entropy(self.counts(flat), batch.counts),
-            }
+        if batch.pictures is not None and states.queries is not None:
+            assert states.features is not None
+            found |= self.losses_of(batch.pictures, states.queries, states.features)
         return found
+
+    def losses_of(self, pictures: Pictures, queries: Tensor, features: Tensor) -> dict[str, Tensor]:
+        flat = queries.flatten(1)
+
+        def places(head: nn.Linear, labels: Tensor) -> Tensor:
+            return _entropy(head(flat).unflatten(-1, (-1, len(PLACES) + 1)), labels, SPARSE)
+
+        return {
+            "kinds": _entropy(self.kinds(features), pictures.kinds, SPARSE),
+            "colours": _entropy(self.colours(features), pictures.colours, SPARSE),
+            "kind_places": places(self.kind_places, pictures.kind_places),
+            "colour_places": places(self.colour_places, pictures.colour_places),
+            "counts": _entropy(self.counts(flat), pictures.counts),
+        }
 
 
 def _entropy(logits: Tensor, labels: Tensor, nothing: float = 1.0) -> Tensor:

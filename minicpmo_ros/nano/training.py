@@ -25,7 +25,15 @@ from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.initial import initialise
 from minicpmo_ros.nano.lessons import Lesson, Studio, lesson_at
 from minicpmo_ros.nano.lines import Split
-from minicpmo_ros.nano.teaching import NO_LABEL, Batch, Hints, Nano, States, collate
+from minicpmo_ros.nano.teaching import (
+    NO_LABEL,
+    Batch,
+    Hints,
+    Nano,
+    States,
+    collate,
+    collate_pictures,
+)
 
 STATE = "state.pt"
 CURVES = "curves.jsonl"
@@ -34,12 +42,16 @@ _HINT_WEIGHTS = {
     "phonemes": (1.0, 0.15),
     "words": (1.0, 0.25),
     "heard": (1.0, 0.25),
-    "cells": (1.0, 0.2),
-    "places": (1.5, 0.4),
+    "kinds": (1.0, 0.3),
+    "colours": (0.5, 0.2),
+    "kind_places": (1.0, 0.3),
+    "colour_places": (0.5, 0.2),
     "counts": (0.3, 0.1),
 }
 _WARM_UP = 100
 _LOOSE = 12
+# Pictures that take as long as a unit.
+_PICTURES_PER_UNIT = 2
 
 
 @dataclass(frozen=True)
@@ -152,14 +164,13 @@ class Trainer:
 
     def advance(self) -> dict[str, Any]:
         """One step: its losses."""
-        batch, lesson = self.batch(self.step)
+        lesson = self.lesson(self.step)
         self.nano.train()
         rate = self._rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.split(":")[0], torch.bfloat16):
-            states = self.nano.states(batch)
-            losses = losses_of_words(self.nano, batch, states) | self.hints.losses(batch, states)
+            losses = self._losses(lesson)
         total = sum((self._weight(name) * one for name, one in losses.items()), torch.zeros(()))
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -168,20 +179,33 @@ class Trainer:
         if torch.isfinite(norm):
             self.optimizer.step()
         self.step += 1
-        self.units += batch.mel.shape[0] * batch.mel.shape[1] * self.config.processes
+        self.units += self.config.units_per_step * self.config.processes
         told = {name: round(float(one.detach()), 4) for name, one in losses.items()}
         return told | {"rate": rate, "length": lesson.units, "camera": lesson.camera}
 
-    def batch(self, step: int) -> tuple[Batch, Lesson]:
-        """What this process learns from in a step."""
-        lesson = lesson_at(
-            step / self.config.steps, np.random.default_rng([self.config.seed, 1, step])
-        )
-        rng = np.random.default_rng([self.config.seed, 2, step, self.rank])
+    def lesson(self, step: int) -> Lesson:
+        """Of this process. One that is alone takes turns with itself while senses are apart."""
+        rng = np.random.default_rng([self.config.seed, 1, step])
+        rank = self.rank if self.config.processes > 1 else step
+        return lesson_at(step / self.config.steps, rng, rank)
+
+    def _losses(self, lesson: Lesson) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.config.seed, 2, self.step, self.rank])
+        if not lesson.units:
+            count = _PICTURES_PER_UNIT * self.config.units_per_step
+            seen = self.studio.loose(rng, count)
+            pictures = collate_pictures(seen, self.sizes.vision.side).to(self.device)
+            return self.hints.losses_of(pictures, *self.nano.look(pictures.shown))
+        batch = self.batch(lesson, rng)
+        states = self.nano.states(batch)
+        return losses_of_words(self.nano, batch, states) | self.hints.losses(batch, states)
+
+    def batch(self, lesson: Lesson, rng: np.random.Generator) -> Batch:
+        """Episodes to learn from."""
         count = max(self.config.units_per_step // lesson.units, 1)
         examples = self.studio.examples(rng, lesson, count, Split(flite=self.config.flite))
         loose = [] if lesson.camera else self.studio.loose(rng, _LOOSE)
-        return self._collated(examples, loose, rng), lesson
+        return self._collated(examples, loose, rng)
 
     def _collated(self, examples: Any, loose: Any, rng: np.random.Generator) -> Batch:
         pad = self.tokenizer.control.endoftext
@@ -229,7 +253,26 @@ class Trainer:
             found |= {
                 f"{name}.{what}": value for what, value in self.score(rng, split, count).items()
             }
-        return found
+        return found | self.score_pictures(np.random.default_rng([self.config.seed, 4]))
+
+    @torch.inference_mode()
+    def score_pictures(self, rng: np.random.Generator, count: int = 96) -> dict[str, float]:
+        """Shares of patches with things whose kind and colour are told, before backgrounds that are
+        not learned from."""
+        self.nano.eval()
+        seen = self.studio.loose(rng, count, held_out=True)
+        pictures = collate_pictures(seen, self.sizes.vision.side).to(self.device)
+        _, features = self.nano.look(pictures.shown)
+        things = pictures.kinds > 0
+        return {
+            f"pictures.{name}": round(
+                float((head(features).argmax(-1) == labels)[things].float().mean()), 4
+            )
+            for name, head, labels in (
+                ("kinds", self.hints.kinds, pictures.kinds),
+                ("colours", self.hints.colours, pictures.colours),
+            )
+        }
 
     @torch.inference_mode()
     def score(self, rng: np.random.Generator, split: Split, count: int) -> dict[str, float]:

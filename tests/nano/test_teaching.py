@@ -65,7 +65,7 @@ def test_sound_is_heard_as_in_a_stream(config, nano, taught) -> None:
 
 def test_pictures_are_seen_as_one_by_one(config, nano, taught) -> None:
     examples, batch, _ = taught
-    seen, _ = nano.look(batch.pictures)
+    seen, _ = nano.look(batch.pictures.shown)
     stage = VisionStage(config[0].vision, config[0].resampler)
     stage.vpm, stage.resampler = nano.vpm, nano.resampler
     alone = torch.cat([stage.look([one.slice]) for each in examples for one in each.seen])
@@ -76,7 +76,7 @@ def test_all_is_read_as_token_by_token(nano, taught) -> None:
     examples, batch, _ = taught
     states = nano.states(batch)
     sound, _ = nano.hear(batch.mel, batch.offsets)
-    seen, _ = nano.look(batch.pictures)
+    seen, _ = nano.look(batch.pictures.shown)
     for row, example in enumerate(examples):
         embeds = nano.llm.embed(batch.ids[row]).clone()
         embeds[batch.kinds[row] == SOUND] = sound[row]

@@ -56,11 +56,22 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(run: Path) -> None:
 
 def test_it_learns_what_it_is_shown(run: Path) -> None:
     trainer = Trainer(run, CONFIGURED)
-    same, _ = trainer.batch(0)
-    trainer.batch = lambda step: (same, Lesson(4, False))  # type: ignore[method-assign]
+    same = trainer.batch(Lesson(4, False), np.random.default_rng(0))
+    trainer.lesson = lambda step: Lesson(4, False)  # type: ignore[method-assign]
+    trainer.batch = lambda lesson, rng: same  # type: ignore[method-assign]
     losses = [trainer.advance() for _ in range(12)]
     for name in ("decisions", "text", "words", "phonemes"):
         assert losses[-1][name] < losses[0][name] - 0.5
+
+
+def test_it_learns_what_it_sees(run: Path) -> None:
+    trainer = Trainer(run, CONFIGURED)
+    same = trainer.studio.loose(np.random.default_rng(0), 12)
+    trainer.lesson = lambda step: Lesson(0, True)  # type: ignore[method-assign]
+    trainer.studio.loose = lambda rng, count: same  # type: ignore[method-assign]
+    losses = [trainer.advance() for _ in range(12)]
+    for name in ("kinds", "colours", "kind_places", "colour_places"):
+        assert losses[-1][name] < losses[0][name] - 0.3
 
 
 def test_lessons_grow_longer() -> None:
@@ -110,7 +121,7 @@ def test_what_was_taught_is_what_is_lived(run: Path, tmp_path: Path) -> None:
         embeds = nano.llm.embed(batch.ids)[0].clone()
         heard, _ = nano.hear(batch.mel, torch.zeros_like(batch.offsets))
         embeds[batch.kinds[0] == 1] = heard[0]
-        embeds[batch.kinds[0] == 2] = nano.look(batch.pictures)[0].flatten(0, 1)
+        embeds[batch.kinds[0] == 2] = nano.look(batch.pictures.shown)[0].flatten(0, 1)
         nano.llm.extend(embeds, cache)
     rows = len(example.ids)
     np.testing.assert_allclose(
