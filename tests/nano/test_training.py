@@ -78,6 +78,7 @@ def test_lessons_grow_longer() -> None:
     rng = np.random.default_rng(0)
     early, late = ([lesson_at(share, rng).units for _ in range(50)] for share in (0.05, 0.99))
     assert set(early) == {4}
+    assert lesson_at(0.05, rng, rank=1) == Lesson(0, True)
     assert max(late) == 24
     assert min(late) > 4
 
