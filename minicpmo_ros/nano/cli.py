@@ -61,6 +61,9 @@ def pack(
 def evaluate(
     checkpoint: Annotated[str, typer.Option(help="A directory, or nano.")] = "nano",
     recipe: Annotated[str, typer.Option(help="What runs it; torch for fp32.")] = RECIPE,
+    against: Annotated[
+        str, typer.Option(help="Another recipe, or torch, to compare decisions with.")
+    ] = "",
     episodes: Annotated[int, typer.Option(min=2, help="Of each kind, of 20 s each.")] = 60,
     only: Annotated[str, typer.Option(help="Kinds, with commas between; all if empty.")] = "",
     minutes: Annotated[float, typer.Option(min=0, help="Of the long session; 0: none.")] = 30,
@@ -71,4 +74,4 @@ def evaluate(
     """Measure it on voices, wordings, pictures and noises that training never had."""
     from minicpmo_ros.nano.eval_command import run
 
-    run(checkpoint, recipe, episodes, only, minutes, seed, wrong, json)
+    run(checkpoint, recipe, against, episodes, only, minutes, seed, wrong, json)

@@ -8,13 +8,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from minicpmo_ros.bench.figures import show
+from minicpmo_ros.bench.figures import Figure, show
 from minicpmo_ros.errors import ConfigError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.shipped import checkpoint_directory
 from minicpmo_ros.model.tokenizer import Tokenizer
-from minicpmo_ros.nano.evaluation import QUIET, SPLITS, Evaluation, Measured, figures
+from minicpmo_ros.nano.evaluation import KINDS, Evaluation, figures
 from minicpmo_ros.nano.long_session import drift, thirds
+from minicpmo_ros.nano.measured import Measured, agreement
 from minicpmo_ros.runtime.api import Network
 from minicpmo_ros.runtime.engines import recipe as recipes
 from minicpmo_ros.runtime.load import load_network
@@ -32,6 +33,7 @@ def network_of(directory: Path, recipe: str) -> Network:
 def run(
     checkpoint: str,
     recipe: str,
+    against: str,
     episodes: int,
     only: str,
     minutes: float,
@@ -40,11 +42,10 @@ def run(
     json: Path | None,
 ) -> None:
     """See the command's options. Raises ConfigError for a kind that there is none of."""
-    known = [*SPLITS, QUIET]
-    kinds = [one.strip() for one in only.split(",")] if only else known
+    kinds = [one.strip() for one in only.split(",")] if only else list(KINDS)
     for kind in kinds:
-        if kind not in known:
-            raise ConfigError(f"only: there is no kind {kind!r}; there are {', '.join(known)}")
+        if kind not in KINDS:
+            raise ConfigError(f"only: there is no kind {kind!r}; there are {', '.join(KINDS)}")
     directory = checkpoint_directory(checkpoint)
     config = ModelConfig.load(directory)
     tokenizer = Tokenizer(directory, config.llm.vocab)
@@ -54,6 +55,11 @@ def run(
     with Progress(transient=True) as bar:
         for kind in kinds:
             measured[kind] = evaluation.measure_kind(kind, episodes, seed, _shown(bar, kind))
+        if against and "espeak" in measured:
+            other = Evaluation(network_of(directory, against), tokenizer, config)
+            same = other.measure_kind("espeak", episodes, seed, _shown(bar, f"espeak, {against}"))
+            agreed = agreement(measured["espeak"], same)
+            found.append(Figure.at_least("nano.int4_agreement", agreed, 0.99))
         if minutes:
             long = evaluation.long(int(60 * minutes), seed, _shown(bar, f"{minutes:g} minutes"))
             found += list(drift(*thirds(long)))

@@ -20,7 +20,7 @@ from minicpmo_ros.runtime.api import Network
 
 SIZE = (160, 120)
 UNITS = 20
-QUIET = "quiet"
+QUIET, STRANGE = "quiet", "strange"
 SPLITS = {
     "known": Split(),
     "espeak": Split("espeak"),
@@ -29,7 +29,8 @@ SPLITS = {
     "other_synth": Split("other"),
     "looks": Split(looks=True),
 }
-# Kinds in which nobody speaks to the robot.
+# In quiet ones nobody speaks to the robot; in strange ones there is nothing that it knows.
+KINDS = (*SPLITS, QUIET, STRANGE)
 _QUIET_SPLIT = Split("espeak", noises=True)
 _GOALS = {"espeak": 0.97, "wordings": 0.85, "flite": 0.85, "other_synth": 0.60}
 _PANEL = {
@@ -56,9 +57,16 @@ class Evaluation:
     def measure_kind(
         self, kind: str, episodes: int, seed: int = 0, progress: Progress = lambda share: None
     ) -> Measured:
-        """See `measure`; kind: of SPLITS, or QUIET."""
-        split = SPLITS.get(kind, _QUIET_SPLIT)
-        return self.measure(split, episodes, seed=seed, quiet=kind == QUIET, progress=progress)
+        """See `measure`; kind: of KINDS."""
+        split = SPLITS["looks"] if kind == STRANGE else SPLITS.get(kind, _QUIET_SPLIT)
+        return self.measure(
+            split,
+            episodes,
+            seed=seed,
+            quiet=kind == QUIET,
+            strange=kind == STRANGE,
+            progress=progress,
+        )
 
     def measure(
         self,
@@ -68,14 +76,21 @@ class Evaluation:
         seed: int = 0,
         units: int = UNITS,
         quiet: bool = False,
+        strange: bool = False,
         progress: Progress = lambda share: None,
     ) -> Measured:
-        """Live so many episodes, half of them with a camera. quiet: nobody speaks to the robot."""
+        """Live so many episodes, half of them with a camera. quiet: nobody speaks to the robot.
+        strange: all of them have a camera, before which there is nothing that it knows."""
         found = Measured()
         for number in range(episodes):
             rng = np.random.default_rng([1_000_003, seed, number])
             episode = self._studio.episode(
-                rng, Lesson(units, bool(number % 2)), split, quiet=quiet, fresh=True
+                rng,
+                Lesson(units, strange or bool(number % 2)),
+                split,
+                quiet=quiet,
+                fresh=True,
+                strange=strange,
             )
             found.add(episode, self._live(episode, rng, split))
             progress((number + 1) / episodes)

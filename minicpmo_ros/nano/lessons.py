@@ -66,11 +66,13 @@ class Studio:
         *,
         quiet: bool = False,
         fresh: bool = False,
+        strange: bool = False,
     ) -> Episode:
-        """quiet: nobody speaks to the robot. fresh: nothing was said before the episode."""
+        """quiet: nobody speaks to the robot. fresh: nothing was said before the episode. strange:
+        the camera shows another world."""
         stage = no_camera()
         if lesson.camera:
-            stage = random_set(rng, lesson.units, held_out=split.looks)
+            stage = random_set(rng, lesson.units, held_out=split.looks, strange=strange)
         lines = Lines(rng, self._speaker, split)
         return Director(rng, lines, stage, lesson.units, quiet=quiet, fresh=fresh).direct()
 

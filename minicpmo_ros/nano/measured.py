@@ -14,8 +14,8 @@ from minicpmo_ros.replay.scores.session import Session
 @dataclass
 class Measured:
     """answers: whether each was right; seen: those of episodes with a camera. units: whether each
-    listened or spoke as it should. asked: sessions without what waits for no answer. wrong: in
-    words, what was asked, what was right, what was said.
+    listened or spoke as it should. asked: sessions without what waits for no answer. said: text of
+    each unit. wrong: in words, what was asked, what was right, what was said.
     """
 
     answers: list[bool] = field(default_factory=list)
@@ -24,6 +24,7 @@ class Measured:
     ms: list[float] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     asked: list[Session] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
     @property
@@ -37,6 +38,7 @@ class Measured:
         for unit in within:
             self.units.append(done[unit].speaks == (episode.units[unit].action == "speak"))
             self.ms.append(done[unit].ms)
+            self.said.append(done[unit].text)
         for answered in episode.answered:
             if answered.watch is not None or answered.unit not in within:
                 continue
@@ -49,6 +51,11 @@ class Measured:
                 self.wrong.append(f"{answered.voiced.line.text!r}: {answered.text!r}, not {heard}")
         self.sessions.append(session(episode, done))
         self.asked.append(session(episode, done, stops=False))
+
+
+def agreement(one: Measured, other: Measured) -> float:
+    """Share of units in which both listened, or both spoke."""
+    return share([bool(a) == bool(b) for a, b in zip(one.said, other.said, strict=True)])
 
 
 def share(some: list[bool]) -> float:

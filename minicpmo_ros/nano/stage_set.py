@@ -12,6 +12,7 @@ from minicpmo_ros.nano.looks import Look
 from minicpmo_ros.nano.world import COLOURS, Life, Scene, Thing, is_held_out, random_things
 
 MOST_THINGS = 4
+STRANGE_SHARE = 0.06
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,14 @@ def no_camera() -> StageSet:
     return StageSet(None)
 
 
-def random_set(rng: np.random.Generator, units: int, *, held_out: bool = False) -> StageSet:
-    """A set with 0 to 4 things at a time, of which some come, go, move, or change colour."""
+def random_set(
+    rng: np.random.Generator, units: int, *, held_out: bool = False, strange: bool = False
+) -> StageSet:
+    """A set with 0 to 4 things at a time, of which some come, go, move, or change colour; now and
+    then, or if so wanted, one of another world."""
     look = Look.random(rng, held_out)
     phase = float(rng.uniform(0.5, 0.97))
-    if rng.random() < 0.06:
+    if strange or rng.random() < STRANGE_SHARE:
         return StageSet(Scene(()), look, phase, True, held_out)
     count = int(rng.choice(5, p=(0.08, 0.3, 0.3, 0.2, 0.12)))
     found = random_things(rng, MOST_THINGS, held_out=held_out)

@@ -12,7 +12,7 @@ from minicpmo_ros.nano.episode import Episode
 from minicpmo_ros.nano.evaluation import QUIET, figures
 from minicpmo_ros.nano.living import Done, turns
 from minicpmo_ros.nano.long_session import drift, thirds
-from minicpmo_ros.nano.measured import Measured, share
+from minicpmo_ros.nano.measured import Measured, agreement, share
 from minicpmo_ros.nano.stage_set import long_set
 from minicpmo_ros.replay.scores import pool
 from tests.nano.test_episode import episodes
@@ -112,3 +112,9 @@ def test_a_long_set_goes_from_scene_to_scene() -> None:
     seen = [frozenset(one.name for one in stage.view(unit).things or ()) for unit in range(200)]
     assert len(set(seen)) > 8
     assert all(len(one) <= 4 for one in seen)
+
+
+def test_decisions_agree_where_both_speak_or_both_listen() -> None:
+    one, other = Measured(said=["", "Hello!", "", "Yes."]), Measured(said=["", "Hi!", "No.", ""])
+    assert agreement(one, other) == 0.5
+    assert agreement(one, one) == 1.0
