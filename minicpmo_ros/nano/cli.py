@@ -17,7 +17,7 @@ nano_app = typer.Typer(
 @nano_app.command()
 def train(
     folder: Annotated[Path, typer.Argument(help="Where the run is kept; it goes on from there.")],
-    steps: Annotated[int, typer.Option(min=1, help="In all.")] = 6000,
+    steps: Annotated[int, typer.Option(min=1, help="In all.")] = 8000,
     minutes: Annotated[float, typer.Option(min=0, help="Stop after; 0: when all is done.")] = 0,
     seed: Annotated[int, typer.Option(help="Everything follows from it.")] = 0,
     processes: Annotated[int, typer.Option(min=1, help="Of one thread each, on a CPU.")] = 2,

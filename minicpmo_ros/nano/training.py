@@ -64,7 +64,7 @@ class TrainingConfig:
     checks: steps between looks at examples that are not learned from.
     """
 
-    steps: int = 6000
+    steps: int = 8000
     units_per_step: int = 64
     rate: float = 1.5e-3
     least_rate: float = 0.03
