@@ -117,8 +117,8 @@ class TorchNetwork(Network):
         if speech is not None:
             self.stages["speech"] = speech
         self._vision, self._audio, self._llm, self._speech = vision, audio, llm, speech
-        # A table of embeddings: whatever the matrices have become, it is as it was loaded.
-        weight = audio.apm.embed_positions.weight
+        # The first is none of the language model's, whose matrices may have become something else.
+        weight = next(one for stage in self.stages.values() for one in stage.parameters())
         self.graphs = weight.device.type == "cuda" if graphs is None else graphs
         nbytes = sum(size_of(stage) for stage in self.stages.values())
         precision = str(weight.dtype).removeprefix("torch.")
