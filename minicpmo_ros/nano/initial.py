@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
 
 from minicpmo_ros.nano.teaching import Nano
 
@@ -55,8 +54,3 @@ def grid(side: int, channels: int) -> torch.Tensor:
     rows = line[:, None].expand(side, side, half)
     columns = line[None].expand(side, side, half)
     return torch.cat([rows, columns], dim=2).reshape(side * side, channels)
-
-
-def count(module: nn.Module) -> int:
-    """Parameters."""
-    return sum(one.numel() for one in module.parameters())

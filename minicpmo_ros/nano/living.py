@@ -38,6 +38,7 @@ CONFIG = DuplexConfig(
     forced_listens=0,
     speaks=False,
 )
+# What is told of within so many seconds did not have to wait for anybody to end.
 PROMPT_S = 1.5
 _GREETINGS = ("Hello!", "Goodbye!")
 # Seconds after the end of a unit at which what it says begins to sound.
@@ -158,7 +159,7 @@ def _alert(turn: Turn, names: list[str]) -> str:
     return turn.text if turn.text.endswith("!") and turn.text not in _GREETINGS else ""
 
 
-def right(answered: Answered, done: list[Done], found: list[Turn], until: int) -> bool | None:
+def right(answered: Answered, found: list[Turn], until: int) -> bool | None:
     """Whether the robot said this, beginning in its unit or the one after; None where that cannot
     be told, for the answer was not over when the user cut in or the episode ended. until: the unit
     in which it was."""

@@ -42,7 +42,7 @@ class Measured:
         for answered in episode.answered:
             if answered.watch is not None or answered.unit not in within:
                 continue
-            verdict = right(answered, done, said, cut_in(answered, episode.voiced, len(done)))
+            verdict = right(answered, said, cut_in(answered, episode.voiced, len(done)))
             if verdict is None:
                 continue
             (self.answers if episode.set.scene is None else self.seen).append(verdict)
