@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.initial import initialise
 from minicpmo_ros.nano.lessons import Lesson, Studio, lesson_at
 from minicpmo_ros.nano.lines import Split
+from minicpmo_ros.nano.masking import masked
 from minicpmo_ros.nano.teaching import (
     NO_LABEL,
     Batch,
@@ -204,6 +205,7 @@ class Trainer:
         """Episodes to learn from."""
         count = max(self.config.units_per_step // lesson.units, 1)
         examples = self.studio.examples(rng, lesson, count, Split(flite=self.config.flite))
+        examples = [replace(one, mel=masked(one.mel, rng)) for one in examples]
         loose = [] if lesson.camera else self.studio.loose(rng, _LOOSE)
         return self._collated(examples, loose, rng)
 
