@@ -37,15 +37,33 @@ def open_sound(path: Path | str) -> Any:
     return file
 
 
+def read_channels(path: Path | str) -> tuple[np.ndarray, int]:
+    """All of a file as it is: float32 [samples, channels] in -1..1, and its rate in Hz.
+
+    Raises:
+        InputError, DeviceError: see `open_sound`; or it is damaged further on.
+    """
+    with open_sound(path) as file:
+        try:
+            return file.read(dtype="float32", always_2d=True), file.samplerate
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"{path} cannot be read as sound to its end: {error}; it may be cut off"
+            ) from error
+
+
 def read_sound(path: Path | str, rate_hz: int) -> np.ndarray:
     """All of a file at this rate: float32 [samples] in -1..1, the mean of its channels.
 
     Raises:
-        InputError, DeviceError: see `open_sound`.
+        InputError, DeviceError: see `read_channels`.
     """
-    with open_sound(path) as file:
-        found_hz = file.samplerate
-        samples = file.read(dtype="float32", always_2d=True).mean(axis=1, dtype=np.float32)
-    if found_hz != rate_hz:
-        samples = soxr.resample(samples, found_hz, rate_hz).astype(np.float32)
-    return samples
+    channels, found_hz = read_channels(path)
+    return at_rate(channels.mean(axis=1, dtype=np.float32), found_hz, rate_hz)
+
+
+def at_rate(samples: np.ndarray, found_hz: int, rate_hz: int) -> np.ndarray:
+    """Sound of one rate at another: float32 [samples]."""
+    if found_hz == rate_hz:
+        return samples
+    return soxr.resample(samples, found_hz, rate_hz).astype(np.float32)

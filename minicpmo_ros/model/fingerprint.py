@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from minicpmo_ros.errors import CheckpointError
@@ -50,6 +50,24 @@ def fingerprint(
             while it was read.
     """
     files = _files(Path(directory).resolve())
+    whole = hashlib.sha256()
+    for file, digest in zip(files, digests(files, memory, progress), strict=True):
+        whole.update(f"{file.name} {digest}\n".encode())
+    return whole.hexdigest()
+
+
+def digests(
+    files: Sequence[Path], memory: Path, progress: Progress = lambda done, total: None
+) -> list[str]:
+    """SHA-256 of the bytes of each file, read once for as long as `memory` holds; see
+    `fingerprint`.
+
+    Args:
+        files: which are there, by their resolved paths.
+
+    Raises:
+        CheckpointError: a file cannot be read, or changed while it was read.
+    """
     known = _remembered(memory)
     stamps = {file: _stamp(file) for file in files}
     unread = [file for file in files if known.get(str(file), {}).get("stamp") != stamps[file]]
@@ -69,10 +87,7 @@ def fingerprint(
         if abs(time.time_ns() - stamps[file][1]) > SETTLED_NS:
             found[str(file)] = entry
             _remember(memory, found)  # each as it is known: 19 GB may be cut off in the middle
-    whole = hashlib.sha256()
-    for file in files:
-        whole.update(f"{file.name} {known[str(file)]['sha256']}\n".encode())
-    return whole.hexdigest()
+    return [str(known[str(file)]["sha256"]) for file in files]
 
 
 def remembered_directories(memory: Path) -> list[Path]:

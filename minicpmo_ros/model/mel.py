@@ -72,13 +72,7 @@ def checked_voice(samples: Array, seconds: tuple[float, float] = VOICE_S) -> Arr
         InputError: too short, too long, silent, or see there.
     """
     samples = checked_sound(samples, what="the reference voice")
-    shortest, longest = seconds
-    length_s = len(samples) / RATE_HZ
-    if not shortest <= length_s <= longest:
-        raise InputError(
-            f"the reference voice is {length_s:.2f} s long; {shortest:g} to {longest:g} s are taken"
-            " (5 to 15 s of clear speech are best)"
-        )
+    check_voice_length(len(samples) / RATE_HZ, seconds)
     rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
     if rms < SILENT_RMS:
         level = 20 * np.log10(max(rms, 1e-9))
@@ -86,22 +80,34 @@ def checked_voice(samples: Array, seconds: tuple[float, float] = VOICE_S) -> Arr
     return samples
 
 
+def check_voice_length(length_s: float, seconds: tuple[float, float] = VOICE_S) -> None:
+    """Raise InputError for a reference voice that is too short or too long."""
+    shortest, longest = seconds
+    if not shortest <= length_s <= longest:
+        raise InputError(
+            f"the reference voice is {length_s:.2f} s long; {shortest:g} to {longest:g} s are taken"
+            " (5 to 15 s of clear speech are best)"
+        )
+
+
 @functools.cache
-def mel_bands(mels: int) -> NDArray[np.float64]:
-    """Triangular filters on Slaney's scale, each of area one: [N_FFT / 2 + 1, mels].
+def mel_bands(
+    mels: int, n_fft: int = N_FFT, rate_hz: int = RATE_HZ, top_hz: int = RATE_HZ // 2
+) -> NDArray[np.float64]:
+    """Triangular filters on Slaney's scale up to top_hz, each of area one: [n_fft / 2 + 1, mels].
 
     The scale is linear up to 1 kHz (a mel is 200/3 Hz), logarithmic above (27 mels are a factor
     of 6.4), as in the Auditory Toolbox and librosa.
     """
     linear_top = 15.0  # 1 kHz in mels
     per_mel = np.log(6.4) / 27
-    top = linear_top + np.log(RATE_HZ / 2 / 1000) / per_mel
+    top = linear_top + np.log(top_hz / 1000) / per_mel
     points = np.linspace(0.0, top, mels + 2)
     hz = np.where(
         points < linear_top, points * 200 / 3, 1000 * np.exp((points - linear_top) * per_mel)
     )
     low, centre, high = hz[:-2], hz[1:-1], hz[2:]
-    bins = np.linspace(0.0, RATE_HZ / 2, HALF + 1)[:, None]
+    bins = np.linspace(0.0, rate_hz / 2, n_fft // 2 + 1)[:, None]
     rising = (bins - low) / (centre - low)
     falling = (high - bins) / (high - centre)
     return np.maximum(0.0, np.minimum(rising, falling)) * 2 / (high - low)
@@ -146,6 +152,24 @@ def log_mel(samples: Array, mels: int = 80, *, floor: float | None = None) -> Ar
     if floor is None:
         floor = float(log_power.max()) - DYNAMIC_RANGE
     return _scaled(log_power[:frames], floor)
+
+
+def mirrored_log_mel(samples: Array, mels: int = 128) -> Array:
+    """The spectrogram that speech tokenizers read: float32 [mels, samples // 160].
+
+    As `log_mel`, but the end of the sound is mirrored as its beginning is, only whole hops count,
+    and the loudest value is one of those that are shown.
+
+    Raises:
+        InputError: see `checked_sound`; or the sound is longer than 30 s, or too short to mirror.
+    """
+    samples = checked_sound(samples)
+    if not HALF < len(samples) <= PIECE:
+        raise InputError(
+            f"a spectrogram is of {HALF + 1} to {PIECE} samples (30 s), not {len(samples)}"
+        )
+    log_power = _log_power(np.pad(samples, HALF, mode="reflect"), mels)[:-1]
+    return _scaled(log_power, float(log_power.max()) - DYNAMIC_RANGE)
 
 
 class StreamingMel:

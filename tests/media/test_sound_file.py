@@ -94,6 +94,15 @@ def test_a_file_without_samples_is_refused(tmp_path):
             read(path)
 
 
+def test_a_file_that_is_damaged_further_on_is_refused_by_name(tmp_path):
+    path = tmp_path / "sound.flac"
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 48_000).astype(np.float32)
+    soundfile.write(path, noise, 16_000)
+    path.write_bytes(path.read_bytes()[:20_000] + bytes(500) + path.read_bytes()[20_500:40_000])
+    with pytest.raises(InputError, match=r"sound\.flac cannot be read as sound to its end"):
+        read_sound(path, 16_000)
+
+
 def test_a_path_may_be_a_text(tmp_path):
     soundfile.write(tmp_path / "sound.wav", tone(0.1, 8000), 8000)
     with open_sound(str(tmp_path / "sound.wav")) as file:

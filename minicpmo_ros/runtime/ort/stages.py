@@ -33,6 +33,7 @@ def session(
     threads: int = 0,
     save: Path | None = None,
     providers: Sequence[Any] = (CPU,),
+    repair: str = "",
 ) -> Any:
     """An onnxruntime session, on the CPU if nothing else is said.
 
@@ -41,6 +42,7 @@ def session(
         threads: 0: one a core. They sleep while they wait: a robot has other work for its cores.
         save: where to write the graph as it is run, to look at.
         providers: as onnxruntime takes them, the one to be preferred first.
+        repair: what to do about a file that is not whole, for one that is not of the engine cache.
 
     Raises:
         EngineError: onnxruntime is missing or too old, or the file is not whole.
@@ -69,11 +71,11 @@ def session(
         said = f"onnxruntime {runtime.__version__} cannot load"
         if isinstance(file, bytes):
             raise EngineError(f"{said} a graph: {reason(error)}") from None
-        raise EngineError(
-            f"{said} {file}: {reason(error)}; if `minicpmo engines list --verify` says that it is"
-            f" damaged, remove it with `minicpmo engines clean {file.parent.name}` and build it"
-            " again"
-        ) from None
+        repair = repair or (
+            "if `minicpmo engines list --verify` says that it is damaged, remove it with"
+            f" `minicpmo engines clean {file.parent.name}` and build it again"
+        )
+        raise EngineError(f"{said} {file}: {reason(error)}; {repair}") from None
     _give_back()
     return loaded
 
