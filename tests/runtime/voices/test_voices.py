@@ -16,7 +16,8 @@ from minicpmo_ros.runtime.voices import cache as module
 from minicpmo_ros.runtime.voices.assets import SPEAKER, TOKENIZER, VoiceAssets
 from minicpmo_ros.runtime.voices.cache import VoiceCache
 from minicpmo_ros.runtime.voices.library import VoiceLibrary
-from minicpmo_ros.runtime.voices.reference import ReferenceVoice
+from minicpmo_ros.runtime.voices.reference import ReferenceVoice, hear
+from minicpmo_ros.runtime.voices.sound import VoiceSound
 from tests.runtime.voices.networks import SpeakerNetwork, Tokenizer
 from tests.runtime.voices.sounds import speech, spoken, written
 
@@ -94,6 +95,13 @@ def test_what_is_not_well_with_a_recording_is_kept_with_its_voice(
     assert_same(first, second)
 
 
+def test_a_mel_of_too_many_frames_is_cut_to_the_tokens(assets: VoiceAssets) -> None:
+    """Rates are rounded apart."""
+    voice = hear("anna", VoiceSound(speech(2), speech(2.1, 24_000)), assets)
+    assert voice.mel.shape == (100, 80)
+    assert np.array_equal(voice.mel, prompt_mel(speech(2.1, 24_000))[:100])
+
+
 def test_arrays_that_are_no_voice_are_refused_by_name() -> None:
     tokens, speaker, mel = np.zeros(5, np.int64), np.ones(192, np.float32), np.ones((10, 80))
     with pytest.raises(InputError, match=r"mel of the voice 'a' is float64 \[10, 80\]; float32"):
@@ -150,18 +158,18 @@ def test_a_new_way_of_hearing_hears_anew(
     assert heard == ["anna"] * 2
 
 
-@pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
+@pytest.mark.parametrize("damage", ["changed", "said to be encrypted", "cut", "gone"])
 def test_a_damaged_entry_is_heard_again_and_mended(
     library: VoiceLibrary, folder: Path, cache: VoiceCache, heard: list[str], damage: str
 ) -> None:
     first = library.get(spoken(folder / "anna.wav").stem)
     (file,) = cache.folder.glob("*/voice.npz")
     content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[content.rfind(b"PK\1\2") + 8 if "said" in damage else len(content) // 2] ^= 1
     if damage == "gone":
         file.unlink()
     else:
-        file.write_bytes(content if damage == "changed" else content[:-100])
+        file.write_bytes(content[:-100] if damage == "cut" else content)
     assert_same(library.get("anna"), first)
     assert_same(library.get("anna"), first)
     assert heard == ["anna"] * 2
