@@ -21,6 +21,7 @@ class Tokenizer:
         strides: of the convolutions; (2, 1) gives 50 tokens a second.
         base: of the digits; more than three gives tokens that there are not.
         length: type of the second input.
+        pads: frames of zeros before and after the second convolution's.
     """
 
     def __init__(
@@ -30,11 +31,13 @@ class Tokenizer:
         base: int = 3,
         length: str = "INT32",
         mels: int = MELS,
+        pads: tuple[int, int] = (1, 1),
     ) -> None:
         random = np.random.default_rng(seed)
         self.first = (random.standard_normal((DIGITS, mels, 3)) / 8).astype(np.float32)
         self.second = random.standard_normal((DIGITS, DIGITS, 3)).astype(np.float32)
         self.strides, self.base, self.length, self.mels = strides, base, length, mels
+        self.pads = pads
 
     def __call__(self, log_mel: NDArray[np.float32]) -> NDArray[np.int64]:
         """[frames / 4], as the file computes it."""
@@ -45,14 +48,13 @@ class Tokenizer:
     def write(self, file: Path) -> Path:
         onnx = pytest.importorskip("onnx", reason="writing ONNX files needs the extra export")
         node, kind = onnx.helper.make_node, onnx.TensorProto
-        conv: dict[str, Any] = {"kernel_shape": [3], "pads": [1, 1]}
         nodes = [
             # Only as many frames as are said to be there.
             node("Cast", ["feats_length"], ["length"], to=kind.INT64),
             node("Slice", ["feats", "zero", "length", "two"], ["heard"]),
-            node("Conv", ["heard", "first"], ["a"], strides=[self.strides[0]], **conv),
+            node("Conv", ["heard", "first"], ["a"], strides=[self.strides[0]], pads=[1, 1]),
             node("Relu", ["a"], ["b"]),
-            node("Conv", ["b", "second"], ["c"], strides=[self.strides[1]], **conv),
+            node("Conv", ["b", "second"], ["c"], strides=[self.strides[1]], pads=self.pads),
             node("Tanh", ["c"], ["d"]),
             node("Mul", ["d", "nearly"], ["e"]),
             node("Round", ["e"], ["f"]),

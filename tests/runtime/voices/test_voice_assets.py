@@ -10,7 +10,10 @@ import pytest
 
 from minicpmo_ros.errors import CheckpointError
 from minicpmo_ros.runtime.voices.assets import SPEAKER, TOKENIZER, VoiceAssets
+from minicpmo_ros.runtime.voices.reference import hear
+from minicpmo_ros.runtime.voices.sound import VoiceSound
 from tests.runtime.voices.networks import SpeakerNetwork, Tokenizer
+from tests.runtime.voices.sounds import speech
 
 
 def log_mel(frames: int = 203, seed: int = 0) -> np.ndarray:
@@ -89,6 +92,12 @@ def test_a_tokenizer_of_another_rate_or_code_book_is_refused(assets: VoiceAssets
     Tokenizer(base=4).write(assets.folder / TOKENIZER)
     with pytest.raises(CheckpointError, match=r"those of the vocoder are 0 to 6560"):
         assets.tokens(log_mel())
+
+
+def test_a_tokenizer_may_leave_out_the_last_token(assets: VoiceAssets) -> None:
+    Tokenizer(pads=(0, 0)).write(assets.folder / TOKENIZER)
+    assert len(assets.tokens(log_mel(200))) == 49
+    assert len(hear("anna", VoiceSound(speech(2), speech(2, 24_000)), assets).mel) == 98
 
 
 @pytest.mark.parametrize(
