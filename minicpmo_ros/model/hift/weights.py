@@ -1,0 +1,212 @@
+"""The published hift.pt as a vocoder: read once as data, then from a safetensors file beside it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from minicpmo_ros.errors import CheckpointError
+from minicpmo_ros.model.fingerprint import sha256
+from minicpmo_ros.model.hift.config import HiftConfig
+from minicpmo_ros.model.hift.vocoder import Vocoder
+from minicpmo_ros.model.torch_file import read_torch_file
+from minicpmo_ros.model.weight_files import listed
+
+log = logging.getLogger(__name__)
+
+PUBLISHED = "hift.pt"
+# In asset sets since minicpmo-utils 1.0.7, whose hift.pt is another network, this is what hift.pt
+# was before.
+ORIGINAL = "hift_original.pt"
+PREFIX = "generator."
+# Gain and direction of a normed weight, as older and as newer versions of torch call them.
+NORMED = (
+    ("weight_g", "weight_v"),
+    ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+)
+# A converted file of another layout is made anew.
+LAYOUT = "1"
+
+
+def vocoder_file(assets: Path | str) -> Path:
+    """The weights of this vocoder in a folder of assets (assets/token2wav of a checkpoint).
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    assets = Path(assets)
+    for name in (ORIGINAL, PUBLISHED):
+        if (assets / name).is_file():
+            return assets / name
+    raise CheckpointError(f"{assets} has no vocoder, {PUBLISHED}")
+
+
+def load_vocoder(
+    file: Path | str, cache: Path | str | None = None, device: torch.device | str = "cpu"
+) -> Vocoder:
+    """A vocoder in float32, without gradients and in evaluation mode.
+
+    Its weights are read from a .safetensors file beside the given one, which is made if it is not
+    there or was made of other bytes.
+
+    Args:
+        file: hift.pt or hift_original.pt.
+        cache: a folder for the .safetensors file where that of `file` cannot be written to.
+
+    Raises:
+        CheckpointError: the file is no vocoder's, half of one, the causal one's of minicpmo-utils
+            1.0.7, or wants code to be run; the message names the tensors.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise CheckpointError(f"{file} is not there")
+    digest = sha256(file)
+    targets = [file.with_suffix(".safetensors")]
+    if cache is not None:
+        targets.append(Path(cache) / f"{file.stem}-{digest[:16]}.safetensors")
+    for target in targets:
+        if (weights := _converted(target, digest)) is not None:
+            return _filled(file, weights).to(device)
+    stored = read_torch_file(file)
+    try:
+        tensors = folded(stored)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from None
+    vocoder = _filled(file, tensors)
+    _convert(vocoder, targets, digest)
+    return vocoder.to(device)
+
+
+def folded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names without the prefix that some files have, and each gain and direction one weight.
+
+    Raises:
+        CheckpointError: a gain without direction, or the other way round.
+    """
+    plain = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+    for gain_name, direction_name in NORMED:
+        for name in [name for name in plain if name.endswith((gain_name, direction_name))]:
+            if name not in plain:
+                continue
+            layer = name.removesuffix(gain_name).removesuffix(direction_name)
+            halves = [plain.pop(layer + part, None) for part in (gain_name, direction_name)]
+            if halves[0] is None or halves[1] is None:
+                absent = layer + (gain_name if halves[0] is None else direction_name)
+                raise CheckpointError(f"half of a normed weight is missing: {absent}")
+            plain[f"{layer}weight"] = _normed(layer, halves[0], halves[1])
+    return plain
+
+
+def _normed(layer: str, gain: Tensor, direction: Tensor) -> Tensor:
+    """torch.nn.utils.weight_norm, dim=0: one norm for each of the first dimension."""
+    gain, direction = gain.to(torch.float32), direction.to(torch.float32)
+    rows = (direction.shape[0], *[1] * (direction.ndim - 1))
+    if direction.ndim < 2 or gain.shape != rows:
+        raise CheckpointError(
+            f"{layer}: its gain is {list(gain.shape)} and its direction {list(direction.shape)};"
+            f" the gain should be {list(rows)}"
+        )
+    return direction * (gain / direction.flatten(1).norm(dim=1).view(rows))
+
+
+def _filled(file: Path, weights: Mapping[str, Tensor]) -> Vocoder:
+    """A vocoder with these weights, by the names of hift.pt."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    _refuse_causal(file, shapes)
+    try:
+        config = HiftConfig.from_shapes(shapes)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from None
+    with torch.device("meta"):
+        vocoder = Vocoder(config)
+    wanted = {_published(name): tensor.shape for name, tensor in vocoder.state_dict().items()}
+    wrong = [
+        f"{name} is {list(shapes[name])} instead of {list(wanted[name])}"
+        for name in wanted.keys() & shapes.keys()
+        if shapes[name] != tuple(wanted[name])
+    ]
+    kinds: tuple[tuple[str, Iterable[str]], ...] = (
+        ("missing", wanted.keys() - shapes.keys()),
+        ("unexpected", shapes.keys() - wanted.keys()),
+        ("of another shape", wrong),
+    )
+    found = [(kind, list(names)) for kind, names in kinds]
+    if problems := [f"{len(names)} {kind}: {listed(names)}" for kind, names in found if names]:
+        raise CheckpointError(f"{file} does not fit the vocoder: {'; '.join(problems)}")
+    state = {
+        name: weights[_published(name)].to(torch.float32).contiguous()
+        for name in vocoder.state_dict()
+    }
+    vocoder.load_state_dict(state, assign=True)
+    return vocoder.requires_grad_(False).eval()
+
+
+def _published(name: str) -> str:
+    """The name in hift.pt of a weight of `Vocoder`."""
+    return name.removeprefix(PREFIX)
+
+
+def _refuse_causal(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Its first layers look to one side only, so their kernels have other widths."""
+    widths = [
+        shapes.get(f"{name}.weight", (0,))[-1] for name in ("conv_pre", "f0_predictor.condnet.0")
+    ]
+    if widths == [5, 4]:
+        raise CheckpointError(
+            f"{file} has the weights of the causal vocoder that minicpmo-utils 1.0.7 brought, which"
+            f" is not supported. {ORIGINAL} of the same folder is: load that, or the asset set of"
+            " five files for minicpmo-utils 1.0.5 and 1.0.6"
+        )
+
+
+def _converted(target: Path, digest: str) -> dict[str, Tensor] | None:
+    """Weights that were converted before, by the names of hift.pt; None if there are none of these
+    bytes, or what is there is damaged."""
+    try:
+        with safe_open(target, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            if metadata.get("of_sha256") != digest or metadata.get("layout") != LAYOUT:
+                return None
+            return {_published(name): opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
+
+
+def _convert(vocoder: Vocoder, targets: list[Path], digest: str) -> None:
+    """Write a vocoder's weights to the first place that takes them."""
+    metadata = {"format": "pt", "of_sha256": digest, "layout": LAYOUT}
+    metadata["config"] = json.dumps(vars(vocoder.config))
+    refusals = []
+    for target in targets:
+        try:
+            _write(vocoder.state_dict(), target, metadata)
+        except (OSError, SafetensorError) as error:
+            refusals.append(f"{target.parent}: {error}")
+        else:
+            return
+    log.warning(
+        "the vocoder's weights are converted at every start, for no folder takes them (%s)",
+        "; ".join(refusals),
+    )
+
+
+def _write(state: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
+    """Whole or not at all, whoever else writes at the same time."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".hift.", suffix=".part")
+    os.close(handle)
+    try:
+        save_file(state, name, metadata=metadata)
+        Path(name).chmod(0o644)
+        Path(name).replace(target)
+    finally:
+        Path(name).unlink(missing_ok=True)
