@@ -77,4 +77,4 @@ def noise(first: int, stop: int) -> Array:
         np.random.default_rng([4, frame]).standard_normal(shape).astype(np.float32)
         for frame in range(first, stop)
     ]
-    return np.concatenate(each) if each else np.zeros((0, SMALL.harmonics), np.float32)
+    return np.stack(each)

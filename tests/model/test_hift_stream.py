@@ -130,7 +130,7 @@ def test_no_border_crackles() -> None:
 def hum(mel: Array, known_f0: Array, known_source: Array, *_: object) -> Rendered:
     """In place of a network: a tone whose phase is written in the frames."""
     places = mel[0].astype(np.float64)[:, None] * SIZE + np.arange(SIZE)
-    tone = 0.5 * np.sin(2 * np.pi * 220 * places.ravel() / SMALL.rate_hz)
+    tone = 0.5 * np.sin(2 * np.pi * 220 * places / SMALL.rate_hz)
     cycles = np.zeros((mel.shape[1], SMALL.harmonics), np.float32)
     return Rendered(tone.astype(np.float32), np.zeros_like(known_f0), known_source * 0, cycles)
 
@@ -196,7 +196,7 @@ def test_noise_belongs_to_a_frame_however_it_is_asked_for() -> None:
     pieces = [of(2, 3), of(3, 3), of(3, 8)]
     assert np.array_equal(np.concatenate(pieces), of(2, 8))
     long = of(0, 100)
-    assert long.dtype == np.float32 and long.shape == (100 * SIZE, SMALL.harmonics)
+    assert long.dtype == np.float32 and long.shape == (100, SIZE, SMALL.harmonics)
     assert abs(long.mean()) < 0.01 and abs(long.std() - 1) < 0.01
 
 

@@ -18,7 +18,8 @@ from minicpmo_ros.model.hift.config import HiftConfig
 
 Array = NDArray[np.float32]
 Noise = Callable[[int, int], Array]
-"""Of the frames from the first number up to the second of a turn: float32 [samples, harmonics]."""
+"""Of the frames from the first number up to the second of a turn: float32 [frames,
+samples_per_frame, harmonics]."""
 
 # In place of a pitch or a sample of the source that is not known. No pitch is negative, and the
 # source is within -1..1.
@@ -52,8 +53,8 @@ class Step(Protocol):
 
 class History(Protocol):
     def render(self, mel: Array) -> Array:
-        """New frames [mels, frames] behind what is kept: samples, of all that went into it. Of what
-        is kept there are OVERLAP frames or more, save at the start of a turn."""
+        """New frames [mels, frames] behind what is kept: samples [kept and new frames,
+        samples_per_frame]. OVERLAP frames or more are kept, save at the start of a turn."""
 
 
 def seeded_noise(seed: int, config: HiftConfig) -> Noise:
@@ -67,13 +68,13 @@ def seeded_noise(seed: int, config: HiftConfig) -> Noise:
     shape = config.samples_per_frame, config.harmonics
 
     def noise(first: int, stop: int) -> Array:
-        whole = np.empty((stop - first, *shape), np.float32)
+        whole: Array = np.empty((stop - first, *shape), np.float32)
         for frame, place in zip(range(first, stop), whole, strict=True):
             key = np.array([seed, frame], np.uint64)
             np.random.Generator(np.random.Philox(key=key)).standard_normal(
                 dtype=np.float32, out=place
             )
-        return whole.reshape(-1, config.harmonics)
+        return whole
 
     return noise
 
@@ -101,7 +102,7 @@ class Continued:
         rendered = self.step(
             mel,
             known_f0,
-            np.full(frames * config.samples_per_frame, UNKNOWN, np.float32),
+            np.full((frames, config.samples_per_frame), UNKNOWN, np.float32),
             self.before,
             self.start == 0,
             self.noise(self.start, self.start + frames),
@@ -126,13 +127,13 @@ class Restarted:
         self.step, self.config, self.noise = step, config, noise
         self.mel: Array = np.zeros((config.mels, 0), np.float32)
         self.start = 0
-        self.source: Array = np.zeros(0, np.float32)
+        self.source: Array = np.zeros((0, config.samples_per_frame), np.float32)
 
     def render(self, mel: Array) -> Array:
         config = self.config
         mel = np.concatenate((self.mel, mel), axis=1)
         frames = mel.shape[1]
-        known_source = np.full(frames * config.samples_per_frame, UNKNOWN, np.float32)
+        known_source = np.full((frames, config.samples_per_frame), UNKNOWN, np.float32)
         known_source[: len(self.source)] = self.source
         rendered = self.step(
             mel,
@@ -144,5 +145,5 @@ class Restarted:
         )
         first = frames - min(OVERLAP, frames)
         self.mel, self.start = mel[:, first:], self.start + first
-        self.source = rendered.source[first * config.samples_per_frame :]
+        self.source = rendered.source[first:]
         return rendered.samples

@@ -42,17 +42,16 @@ class Source(nn.Module):
             before: [harmonics], the phase in the middle of the frame before these, in cycles.
             opening: bool [1], there is none before, so the phase stands still until the middle of
                 the first frame. After the last, it stands still, too.
-            noise: [frames * samples_per_frame, harmonics], of deviation one.
+            noise: [frames, samples_per_frame, harmonics], of deviation one.
 
         Returns:
-            The source [frames * samples_per_frame], in -1..1; and the phase in the middle of each
+            The source [frames, samples_per_frame], in -1..1; and the phase in the middle of each
             frame, in cycles [frames, harmonics], 0 to 1.
         """
         config = self.config
-        frames, size = f0.shape[0], config.samples_per_frame
         multiples = torch.arange(1, config.harmonics + 1, device=f0.device)
         per_sample = f0[:, None] * multiples / config.rate_hz
-        steps = _fraction(per_sample) * size
+        steps = _fraction(per_sample) * config.samples_per_frame
         # Whole cycles are dropped before they are summed: single precision counts few of them.
         cycles = _fraction(before + _fraction(steps).cumsum(0))
 
@@ -67,8 +66,8 @@ class Source(nn.Module):
         voiced = (f0 > config.voiced_hz).to(f0.dtype)[:, None, None]
         loudness = voiced * config.noise + (1 - voiced) * config.sine / 3
         waves = phase.sin() * config.sine * voiced
-        waves = waves + loudness * noise.view(frames, size, config.harmonics)
-        return self.l_linear(waves).tanh().view(frames * size), cycles
+        waves = waves + loudness * noise
+        return self.l_linear(waves)[:, :, 0].tanh(), cycles
 
 
 def _fraction(x: Tensor) -> Tensor:

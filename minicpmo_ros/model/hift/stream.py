@@ -97,7 +97,7 @@ class VocoderStream:
         self._waiting = mel[:, :0]
         opening = self._held is None
         new = frames + (0 if opening else OVERLAP)
-        speech = self._history.render(mel)[-new * self.config.samples_per_frame :]
+        speech = self._history.render(mel)[-new:].ravel()
         if self._held is not None:
             faded = speech[: self.overlap] * self._fade_in + self._held * self._fade_out
             speech = np.concatenate((faded.astype(np.float32), speech[self.overlap :]))

@@ -36,19 +36,18 @@ class Vocoder(nn.Module):
         Args:
             mel: float32 [mels, frames], frames of before included.
             known_f0: Hz [frames]; `history.UNKNOWN` where it is to be predicted.
-            known_source: [samples], samples = frames * samples_per_frame; UNKNOWN where it is to be
-                made.
-            before, opening: see `Source.forward`.
-            noise: [samples, harmonics], of deviation one.
+            known_source: [frames, samples_per_frame]; UNKNOWN where it is to be made.
+            before, opening, noise: see `Source.forward`.
 
         Returns:
-            samples [samples]; f0, Hz [frames]; the source [samples]; and the phase in the middle of
-            each frame, in cycles [frames, harmonics].
+            Samples [frames, samples_per_frame]; f0, Hz [frames]; the source as known_source; and
+            the phase in the middle of each frame, in cycles [frames, harmonics].
         """
         f0 = _known_or(known_f0, self.f0_predictor(mel))
         made, cycles = self.m_source(f0, before, opening, noise)
         source = _known_or(known_source, made)
-        return self.generator(mel, source), f0, source, cycles
+        samples = self.generator(mel, source.flatten()).view_as(source)
+        return samples, f0, source, cycles
 
     @torch.inference_mode()
     def render(
