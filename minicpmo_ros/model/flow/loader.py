@@ -8,9 +8,9 @@ import torch
 
 from minicpmo_ros.errors import CheckpointError
 from minicpmo_ros.model.flow.config import GUIDANCE, FlowConfig
+from minicpmo_ros.model.flow.converted import read_weights
 from minicpmo_ros.model.flow.network import Flow, own_name, published_shapes
 from minicpmo_ros.model.flow.settings import FlowSettings
-from minicpmo_ros.model.flow.torch_file import read_weights
 from minicpmo_ros.model.weight_files import listed
 
 WEIGHTS = "flow.pt"
@@ -28,7 +28,7 @@ def load_flow(
     Args:
         directory: with flow.pt, or flow.safetensors that was made of it, and flow.yaml. Without
             the latter the published guidance holds; all sizes are those of the weights.
-        cache: see `torch_file.read_weights`.
+        cache: see `converted.read_weights`.
 
     Returns:
         Without gradients and in evaluation mode.

@@ -1,24 +1,24 @@
-"""Weights in a file of torch.save, read without running anything in it, and kept as safetensors.
+"""Weights of a .pt file, kept as safetensors once they were read.
 
-A .pt file is a pickle, which could run code; only tensors in a dictionary are taken from it. That
-takes a copy of all of it, so it is done once: a .safetensors file beside it, or in a folder for
-caches where beside it nothing can be written, is read from then on.
+Reading a pickle safely takes a copy of all of it, so it is done once: a .safetensors file beside
+it, or in a folder for caches where beside it nothing can be written, is read from then on.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import logging
 import os
-import pickle
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minicpmo_ros.errors import CheckpointError
+from minicpmo_ros.model.torch_file import read_torch_file
+
+log = logging.getLogger(__name__)
 
 _SOURCE = "source"
 
@@ -35,10 +35,10 @@ def read_weights(file: Path, cache: Path | None = None) -> dict[str, Tensor]:
     Args:
         file: need not be there any more if it was converted beside itself.
         cache: folder for what cannot be written beside it; `default_cache()` if None. If neither
-            can be written, the .pt file is read again each time.
+            can be written, a warning is logged, and the .pt file is read again each time.
 
     Raises:
-        CheckpointError: missing, cut short, or not tensors and nothing else.
+        CheckpointError: missing, or see `read_torch_file`.
     """
     beside = file.with_suffix(".safetensors")
     if not file.exists():
@@ -55,50 +55,16 @@ def read_weights(file: Path, cache: Path | None = None) -> dict[str, Tensor]:
         if _source(place) == source:
             return _load(place)
     tensors = read_torch_file(file)
+    refusals = []
     for place in places:
-        with contextlib.suppress(OSError, SafetensorError):
+        try:
             _write(place, tensors, source)
-            break
+        except (OSError, SafetensorError) as error:
+            refusals.append(f"{place.parent}: {error}")
+        else:
+            return tensors
+    log.warning("%s is converted at every start: %s", file, "; ".join(refusals))
     return tensors
-
-
-def read_torch_file(file: Path) -> dict[str, Tensor]:
-    """The tensors of a .pt file by name, on the CPU.
-
-    Raises:
-        CheckpointError: see `read_weights`.
-    """
-    with file.open("rb") as opened:
-        start = opened.read(8)
-    if start == b"version ":
-        raise CheckpointError(
-            f"{file} is a git-lfs pointer, not weights; run `git lfs pull` in {file.parent}"
-        )
-    is_zip = start.startswith(b"PK")
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        if not is_zip:
-            raise CheckpointError(_unreadable(file)) from None
-        why = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"{file} holds more than tensors, and nothing of it was run ({why}); it is not the"
-            " published file"
-        ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError):
-        raise CheckpointError(_unreadable(file)) from None
-    if not isinstance(found, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in found.items()
-    ):
-        raise CheckpointError(f"{file} is not a dictionary of tensors by name")
-    return {key: value.detach() for key, value in found.items()}
-
-
-def _unreadable(file: Path) -> str:
-    return (
-        f"{file} ({file.stat().st_size} bytes) is cut short or no file of torch.save; delete it and"
-        " download it again"
-    )
 
 
 def _source(place: Path) -> str | None:
