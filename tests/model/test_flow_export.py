@@ -113,3 +113,11 @@ def test_rows_that_are_not_seen_have_no_effect() -> None:
         filled[name][:, :, rows:] = given[name]
     for found, expected in zip(FLOW.encoder(**filled), FLOW.encoder(**given), strict=True):
         assert relative_error(found, expected) < 1e-5
+
+    given = frames(10, 20) | {"seen": torch.ones(10, 30, dtype=torch.bool)}
+    filled = given | {name: frames(10, 32)[name] for name in ("k", "v")}
+    filled["seen"] = torch.arange(42).expand(10, 42) >= 12
+    for name in ("k", "v"):
+        filled[name][:, :, :, 12:] = given[name]
+    for found, expected in zip(FLOW.estimator(**filled), FLOW.estimator(**given), strict=True):
+        assert relative_error(found, expected) < 1e-5
