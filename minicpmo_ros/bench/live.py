@@ -57,7 +57,7 @@ class Setting:
                 "rate_hz": float(PICTURE_HZ),
             },
             "mic": {**mic, "echo_cancellation": "on", "noise_suppression": True},
-            "omni": {"image_transport": "raw"},
+            "omni": {"brain": "reflex", "image_transport": "raw"},
             "speaker": {"sink": "device" if self.speaker else "clock"},
         }
 

@@ -73,7 +73,7 @@ def replay_long(scene: Path, out: Path, seconds: float, length_s: float) -> Repl
         return drive(
             repeated(bag, seconds, length_s),
             out,
-            OfflineStage.for_bag,
+            lambda bag, pictures: OfflineStage.for_bag(bag, pictures, {"brain": "reflex"}),
             copy_inputs=False,
             overwrite=True,
             progress=say,

@@ -70,7 +70,12 @@ def _speed(scene: Path, out: Path, *, ros: bool) -> float:
     label = "replay, real nodes" if ros else "replay"
     with open_bag(scene) as bag, progress_bar(label, bag.duration_s) as progress:
         summary = replay(
-            bag, out, ros=ros, overwrite=True, progress=progress if ros else no_progress
+            bag,
+            out,
+            ros=ros,
+            overwrite=True,
+            parameters={"brain": "reflex"},
+            progress=progress if ros else no_progress,
         )
     return summary.times_real_time
 

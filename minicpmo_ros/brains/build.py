@@ -12,7 +12,7 @@ from minicpmo_ros.brains.reflex import ReflexBrain, ReflexConfig
 from minicpmo_ros.brains.session import OmniSession
 from minicpmo_ros.brains.settings import SessionConfig
 from minicpmo_ros.brains.work import Worker
-from minicpmo_ros.errors import BrainError, ConfigError, DeviceError
+from minicpmo_ros.errors import ConfigError, DeviceError
 from minicpmo_ros.media.espeak import Synthesiser
 from minicpmo_ros.media.voice import VoiceConfig, VoiceDetector
 from minicpmo_ros.timeline.timeline import TimelineConfig
@@ -32,7 +32,7 @@ class OmniSettings:
     jitter_ms: int = 20
     lost_ms: int = 1000
     pictures_per_unit: int = 1
-    barge_in_ms: int = 200
+    barge_in_ms: int = -1
     playback_delay_ms: int = 0
     voice_detector: str = "auto"
     voice: str = "en-us"
@@ -40,7 +40,7 @@ class OmniSettings:
     spoken_severity: str = "warning"
     brain_backlog: int = 3
     publish_timings: bool = True
-    checkpoint: str = ""
+    checkpoint: str = "nano"
     recipe: str = ""
     device: str = "auto"
     precision: str = "auto"
@@ -52,12 +52,12 @@ class OmniSettings:
     window: str = "auto"
     window_high_tokens: int = 0
     window_low_tokens: int = 0
-    window_units: int = 24
-    window_previous_tokens: int = 500
+    window_units: int = 0
+    window_previous_tokens: int = -1
     temperature: float = 0.7
     length_penalty: float = 1.1
     listen_scale: float = 1.0
-    forced_listens: int = 3
+    forced_listens: int = -1
     max_slices: int = 0
     audio_overlap_s: int = 10
     turn_end_ms: int = 600
@@ -76,11 +76,22 @@ class OmniSettings:
                 pictures_per_unit=self.pictures_per_unit,
             ),
             setup=SessionSetup(self.mode, self.prompt, self.language, self.seed),
-            barge_in_ms=self.barge_in_ms,
+            barge_in_ms=barge_in(self.brain, self.barge_in_ms),
             playback_delay_ms=self.playback_delay_ms,
             backlog=self.brain_backlog,
             timings=self.publish_timings,
         )
+
+
+def barge_in(brain: str, wanted_ms: int) -> int:
+    """Voice over the robot's speech that stops it, in ms; wanted_ms: -1 for the brain's own.
+
+    The reflex brain stops for any voice. A model tells a "mhm" from an interruption, a second later
+    at most: for it, only voice that is longer than a "mhm" stops the robot at once.
+    """
+    if wanted_ms >= 0:
+        return wanted_ms
+    return 200 if brain == "reflex" else 600
 
 
 def build_session(
@@ -125,13 +136,8 @@ def make_brain(settings: OmniSettings, synthesiser: reflex.Synthesiser | None) -
 
 
 def _local(settings: OmniSettings, synthesiser: reflex.Synthesiser | None) -> Brain:
-    try:  # the tokenizer and Pillow are of these extras, too
-        from minicpmo_ros.brains.local import LocalBrain, LocalConfig
-    except ImportError as error:
-        raise BrainError(
-            f"the local brain needs the extra 'model', or to run what was built 'local' ({error}):"
-            " pip install 'minicpmo_ros[model]', or `make extras` in a checkout"
-        ) from None
+    from minicpmo_ros.brains.local import LocalBrain, LocalConfig  # only where it is wanted
+
     names = {
         *(
             "checkpoint",

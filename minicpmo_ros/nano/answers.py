@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from minicpmo_ros.media.world.things import Thing
 from minicpmo_ros.nano.wordings import AT, NUMBERS
-from minicpmo_ros.nano.world import Thing
 
 UNKNOWN = "I do not know."
 NO_PICTURE = "I cannot see."

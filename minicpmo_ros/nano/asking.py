@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
+from minicpmo_ros.media.world.things import COLOURS, KINDS, PLACES, Thing
 from minicpmo_ros.nano.answers import Memory, Slots, Watch, answer
 from minicpmo_ros.nano.stage_set import StageSet
 from minicpmo_ros.nano.wordings import WORDS
-from minicpmo_ros.nano.world import COLOURS, KINDS, PLACES, Thing
 
 _COMPANY = (
     *("hello", "how_are_you", "name", "ability", "story", "thanks", "goodbye", "hear_me"),

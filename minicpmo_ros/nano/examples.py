@@ -13,17 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from minicpmo_ros.media.world.drawing import cells, draw
+from minicpmo_ros.media.world.things import COLOURS, KINDS, PLACES, Thing
 from minicpmo_ros.model import prompts
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.mel import RATE_HZ, StreamingMel
 from minicpmo_ros.model.picture import Slice, slices
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.acoustics import Room
-from minicpmo_ros.nano.drawing import cells, draw
 from minicpmo_ros.nano.episode import Episode
 from minicpmo_ros.nano.lines import Line
 from minicpmo_ros.nano.spotted import SPOTTED
-from minicpmo_ros.nano.world import COLOURS, KINDS, PLACES, Thing
 
 SOUND_ROWS = 10
 POSITIONS = 50

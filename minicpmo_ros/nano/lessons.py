@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from minicpmo_ros.media.world.drawing import draw
+from minicpmo_ros.media.world.looks import Look
+from minicpmo_ros.media.world.things import random_things
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.acoustics import Room
-from minicpmo_ros.nano.drawing import draw
 from minicpmo_ros.nano.episode import Director, Episode
 from minicpmo_ros.nano.examples import Encoder, Example, Seen, track
 from minicpmo_ros.nano.lines import Line, Lines, Split
-from minicpmo_ros.nano.looks import Look
 from minicpmo_ros.nano.stage_set import long_set, no_camera, random_set
 from minicpmo_ros.nano.voices import Speaker, Voice
-from minicpmo_ros.nano.world import random_things
 
 # Samples of a long sound that go through a room at once.
 PART = 60 * 16_000

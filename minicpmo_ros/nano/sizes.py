@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from minicpmo_ros.media.world.things import COLOURS, KINDS, PLACES, Thing
 from minicpmo_ros.model import prompts, tiny_tokenizer
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.nano import answers
 from minicpmo_ros.nano.answers import Memory, Slots, View, Watch
 from minicpmo_ros.nano.wordings import NUMBERS, WORDS
-from minicpmo_ros.nano.world import COLOURS, KINDS, PLACES, Thing
 
 VOCAB = 768
 

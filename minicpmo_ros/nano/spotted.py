@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from minicpmo_ros.media.world.things import COLOURS, KINDS
 from minicpmo_ros.nano.answers import plural
 from minicpmo_ros.nano.wordings import AT, ENDINGS, INTENTS, NUMBERS, OPENINGS, WORDS
-from minicpmo_ros.nano.world import COLOURS, KINDS
 
 
 def _words() -> list[str]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from minicpmo_ros.media.world.looks import Look
+from minicpmo_ros.media.world.things import COLOURS, Life, Scene, Thing, is_held_out, random_things
 from minicpmo_ros.nano.answers import View
-from minicpmo_ros.nano.looks import Look
-from minicpmo_ros.nano.world import COLOURS, Life, Scene, Thing, is_held_out, random_things
 
 MOST_THINGS = 4
 STRANGE_SHARE = 0.06

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from minicpmo_ros.media.world.things import COLOURS, KINDS, PLACES
 from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.decoder import Layer
@@ -33,7 +34,6 @@ from minicpmo_ros.nano.examples import (
     Seen,
 )
 from minicpmo_ros.nano.spotted import SPOTTED
-from minicpmo_ros.nano.world import COLOURS, KINDS, PLACES
 
 # In nine rows of ten no word ends, and most of a picture is background.
 RARE = 0.15

@@ -9,9 +9,9 @@ P = Parameter
 LOCAL = (
     P(
         "checkpoint",
-        "",
-        "Local brain: directory with the weights, as published; or nano, the small one inside this "
-        "package.",
+        "nano",
+        "Local brain: nano, the small checkpoint inside this package; or the directory of another "
+        "one, as published.",
     ),
     P(
         "recipe",
@@ -81,13 +81,20 @@ LOCAL = (
         0,
         1_000_000,
     ),
-    P("window_units", 24, "Window context: units that are kept.", "units", 1, 100_000),
+    P(
+        "window_units",
+        0,
+        "Window context: units that are kept; 0: as the recipe says, or 24.",
+        "units",
+        0,
+        100_000,
+    ),
     P(
         "window_previous_tokens",
-        500,
-        "Window context: what the robot said before them, at most.",
+        -1,
+        "Window context: what the robot said before them, at most; -1: as the recipe says, or 500.",
         "tokens",
-        0,
+        -1,
         100_000,
     ),
     P("temperature", 0.7, "Local brain: how freely words are drawn.", "", 1e-6, 10.0),
@@ -100,7 +107,14 @@ LOCAL = (
         1e-3,
         1e3,
     ),
-    P("forced_listens", 3, "Local brain: so many first units only listen.", "units", 0, 1000),
+    P(
+        "forced_listens",
+        -1,
+        "Local brain: so many first units only listen; -1: as the recipe says, or 3.",
+        "units",
+        -1,
+        1000,
+    ),
     P(
         "max_slices",
         0,

@@ -9,7 +9,7 @@ from std_srvs.srv import Trigger
 
 from minicpmo_ros import topics, wire
 from minicpmo_ros.brains.barge_in import BargeIn
-from minicpmo_ros.brains.build import OmniSettings, build_session
+from minicpmo_ros.brains.build import OmniSettings, barge_in, build_session
 from minicpmo_ros.brains.session import OmniSession
 from minicpmo_ros.brains.work import ThreadWorker
 from minicpmo_ros.errors import MinicpmoError
@@ -126,7 +126,8 @@ class OmniNode(StackNode):
 
     def live_change(self, name: str, value: Any) -> None:
         if name == "barge_in_ms" and self.session is not None:
-            self.session.barge_in = BargeIn(value) if value else None
+            after_ms = barge_in(self.value("brain"), value)
+            self.session.barge_in = BargeIn(after_ms) if after_ms else None
 
     # -- topics in --------------------------------------------------------------------------
 

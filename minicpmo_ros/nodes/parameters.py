@@ -106,8 +106,9 @@ OMNI = (
     P(
         "brain",
         "reflex",
-        "What decides: reflex (no model) or local (MiniCPM-o on this machine).",
-        choices=("reflex", "local"),
+        "What decides: local (MiniCPM-o on this machine, the small one if no other is named) or "
+        "reflex (no model).",
+        choices=("local", "reflex"),
     ),
     P(
         "mode",
@@ -151,10 +152,11 @@ OMNI = (
     P("pictures_per_unit", 1, "Newest pictures that a unit takes.", "", 0, 32),
     P(
         "barge_in_ms",
-        200,
-        "Voice over the robot's speech for so long stops it; 0: never.",
+        -1,
+        "Voice over the robot's speech for so long stops it; 0: never; -1: 200 with the brain "
+        "reflex, else 600, longer than a 'mhm', which a model hears without being stopped.",
         "ms",
-        0,
+        -1,
         5000,
         live=True,
     ),

@@ -1,7 +1,8 @@
-"""The demo's recording: a drawn room, and a person who asks, listens, interrupts and says good-bye.
+"""The demo's recording: a drawn world, and a person who asks, listens, interrupts and gives thanks.
 
-Everything is made by code and every run makes the same bag. It holds what a robot meets: a question
-and its answer, an interruption while the robot speaks, a hand on the lens, a bang.
+Everything is made by code and every run makes the same bag. It holds what a robot meets: questions,
+something that it is asked to watch for and that comes, an interruption while it speaks, a hand on
+the lens, a bang.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ import numpy as np
 from minicpmo_ros.media.compressed import encode_jpeg
 from minicpmo_ros.media.espeak import Synthesiser
 from minicpmo_ros.media.resample import resample
-from minicpmo_ros.media.synthetic_scene import SyntheticScene
+from minicpmo_ros.media.world.drawing import draw
+from minicpmo_ros.media.world.looks import Look
+from minicpmo_ros.media.world.things import Life, Thing
+from minicpmo_ros.media.world.things import Scene as World
 from minicpmo_ros.messages import MIC_RATE_HZ, NS_PER_S, AudioChunk
 from minicpmo_ros.replay.bag_writer import JPEG_QUALITY, BagWriter
 from minicpmo_ros.replay.from_video import START_NS
 from minicpmo_ros.replay.progress import Progress, no_progress
 from minicpmo_ros.topics import MIC
 
-LENGTH_S = 45.0
+LENGTH_S = 56.0
 PICTURE_HZ = 10
 CHUNK = MIC_RATE_HZ // 10
 WIDTH, HEIGHT = 640, 480
@@ -33,8 +37,9 @@ PERSON_RATE_WPM = 165
 SPEECH_PEAK = 0.25  # of full scale: somebody a metre away
 NOISE_DBFS = -62.0  # a quiet room
 
-COVERED_S = (24.0, 29.0)
-BANG_S = 32.3
+CUP_COMES_S = 21.4
+COVERED_S = (41.0, 46.0)
+BANG_S = 48.3
 COVER_TIME_S = 0.3  # a hand takes so long to close over the lens
 
 _HAND_RGB = np.array([34.0, 14.0, 11.0], np.float32)  # light through fingers
@@ -54,12 +59,24 @@ class Line:
 
 
 LINES = (
-    Line("Hello robot, can you hear me?", ends_s=3.2),
-    Line("What do you see in this room?", ends_s=11.2),
-    # The answer to it begins at 12 s, so this one falls into the middle of a sentence.
-    Line("Wait, wait! One moment, please.", starts_s=13.4),
-    Line("Thank you, robot. That is all for today.", ends_s=38.2),
+    Line("Hello robot.", ends_s=3.2),
+    Line("What do you see?", ends_s=7.3),
+    Line("Tell me when a yellow cup appears.", ends_s=14.3),
+    # It does, and the robot says so; then:
+    Line("Where is the cup?", ends_s=27.3),
+    Line("Tell me a story.", ends_s=32.3),
+    # The story begins at 33 s, so this one falls into the middle of a sentence.
+    Line("Wait, wait! Please stop.", starts_s=35.4),
+    Line("Thank you.", ends_s=52.2),
 )
+WORLD = World(
+    (
+        Life(Thing("ball", "red", "big", 0.17, 0.62)),
+        Life(Thing("box", "blue", "big", 0.82, 0.6)),
+        Life(Thing("cup", "yellow", "big", 0.5, 0.64), enters_s=CUP_COMES_S),
+    )
+)
+LOOK = Look("brick", 3, vignette=0.15)
 
 
 @dataclass(frozen=True)
@@ -93,7 +110,7 @@ def write_scene(
     """
     sound, lines = scene_sound()
     with BagWriter(out, overwrite=overwrite) as bag:
-        for i, picture in enumerate(scene_pictures(start_ns)):
+        for i, picture in enumerate(scene_pictures()):
             at_ns = start_ns + i * NS_PER_S // PICTURE_HZ
             bag.write_jpeg(at_ns, at_ns, encode_jpeg(picture, JPEG_QUALITY), FRAME_ID)
             chunk = AudioChunk(
@@ -104,12 +121,15 @@ def write_scene(
     return Scene(bag.path, LENGTH_S, lines)
 
 
-def scene_pictures(start_ns: int) -> Iterator[np.ndarray]:
+def scene_pictures() -> Iterator[np.ndarray]:
     """Every picture of the scene, uint8 RGB [480, 640, 3]."""
-    room = SyntheticScene(WIDTH, HEIGHT)
+    rng = np.random.default_rng(7)
+    things: tuple[Thing, ...] | None = None
     for i in range(round(LENGTH_S * PICTURE_HZ)):
         at_s = i / PICTURE_HZ
-        rgb = room.render(start_ns + i * NS_PER_S // PICTURE_HZ)
+        if WORLD.at(at_s) != things:  # nothing else moves
+            things = WORLD.at(at_s)
+            rgb = draw(things, LOOK, at_s, (WIDTH, HEIGHT), rng=rng)
         open_part = max(COVERED_S[0] - at_s, at_s - COVERED_S[1]) / COVER_TIME_S
         yield rgb if open_part >= 1.0 else _under_hand(rgb, max(0.0, open_part))
 

@@ -39,7 +39,6 @@ class Extra:
 EXTRAS = (
     Extra("report", "the timeline report", disk_mb=250),
     Extra("video", "recordings from videos", disk_mb=150),
-    Extra("local", "the local brain from built files", disk_mb=150),
     # On x86-64 torch brings CUDA with it, unless pip finds a build for CPUs.
     Extra("model", "the network in torch", disk_mb=9000),
     Extra("export", "ONNX files of the network", disk_mb=200),

@@ -66,7 +66,11 @@ class Conversation:
         self.ears.wait(10)
         # The robot says what it is asked to and nothing else.
         self.omni = robot.run(
-            OmniNode, image_transport="none", spoken_severity="never", barge_in_ms=0
+            OmniNode,
+            brain="reflex",
+            image_transport="none",
+            spoken_severity="never",
+            barge_in_ms=0,
         )
         self.mouth = Mouth(robot)
 

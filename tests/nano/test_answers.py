@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from minicpmo_ros.media.world.things import Thing
 from minicpmo_ros.nano.answers import (
     CHARACTERS_PER_UNIT,
     FIXED,
@@ -17,7 +18,6 @@ from minicpmo_ros.nano.answers import (
     change,
     chunks,
 )
-from minicpmo_ros.nano.world import Thing
 
 BALL = Thing("ball", "red", "big", 0.15, 0.5)
 BOX = Thing("box", "blue", "small", 0.85, 0.5)

@@ -10,6 +10,7 @@ from rcl_interfaces.srv import DescribeParameters
 
 from minicpmo_ros import topics
 from minicpmo_ros.brains.build import OmniSettings
+from minicpmo_ros.messages import NS_PER_MS
 from minicpmo_ros.nodes import parameters
 from minicpmo_ros.nodes.base import FAILURE, SUCCESS
 from minicpmo_ros.nodes.camera import CameraNode
@@ -53,7 +54,11 @@ def test_barge_in_may_change_while_the_robot_lives(robot):
     assert robot.set_parameters(node, barge_in_ms=0).successful
     assert node.session.barge_in is None
     assert robot.set_parameters(node, barge_in_ms=300).successful
-    assert node.session.barge_in is not None
+    assert node.session.barge_in.stops(0, 300 * NS_PER_MS, 0)
+    assert not node.session.barge_in.stops(0, 299 * NS_PER_MS, 0)
+    assert robot.set_parameters(node, barge_in_ms=-1).successful
+    assert node.session.barge_in.stops(0, 200 * NS_PER_MS, 0)
+    assert robot.set_parameters(node, barge_in_ms=300).successful
     refused = robot.set_parameters(node, barge_in_ms=5001)
     assert not refused.successful
     assert "5000" in refused.reason

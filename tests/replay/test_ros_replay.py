@@ -64,9 +64,9 @@ def recording(tmp_path_factory) -> Path:
     return path
 
 
-def run(recording: Path, out: Path, *, ros: bool) -> bytes:
+def run(recording: Path, out: Path, *, ros: bool, brain: str = "reflex") -> bytes:
     with open_bag(recording) as bag:
-        replay(bag, out, ros=ros, progress=no_progress)
+        replay(bag, out, ros=ros, parameters={"brain": brain}, progress=no_progress)
     return (out / "data.mcap").read_bytes()
 
 

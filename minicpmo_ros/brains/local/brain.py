@@ -31,10 +31,10 @@ from minicpmo_ros.model import prompts
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.mel import RATE_HZ, checked_voice
 from minicpmo_ros.model.sums import check_sums
+from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.timeline.unit import Unit
 
 if TYPE_CHECKING:
-    from minicpmo_ros.model.tokenizer import Tokenizer
     from minicpmo_ros.runtime.api import Network
 
 LANGUAGES = ("en", "zh")
@@ -157,13 +157,6 @@ class LocalBrain(Brain):
 
     def _load_checkpoint(self) -> tuple[Network, Tokenizer]:
         directory = self.config.directory()
-        try:
-            from minicpmo_ros.model.tokenizer import Tokenizer
-        except ImportError as error:
-            raise BrainError(
-                f"the local brain needs the extra 'model', or to run what was built 'local'"
-                f" ({error}): pip install 'minicpmo_ros[model]', or `make extras` in a checkout"
-            ) from None
         if not directory.is_dir():
             raise CheckpointError(f"checkpoint {directory}: there is no such directory")
         check_sums(directory)  # a tokenizer that was altered would be told in words of its own

@@ -67,7 +67,7 @@ class LocalConfig:
         reference_compat: bool,
         **others: object,
     ) -> LocalConfig:
-        """From settings as the omni node has them: 0 and auto are what the recipe says."""
+        """From settings as the omni node has them: auto, and 0 or -1, are what the recipe says."""
         if not recipe and device == precision == "auto" and checkpoint == NANO:
             recipe = NANO  # what runs it lies beside its weights, and needs no torch
         chosen = _recipe(recipe, device, precision)
@@ -81,11 +81,11 @@ class LocalConfig:
                 says.window.kind if window == "auto" else window,
                 window_high_tokens or says.window.high,
                 window_low_tokens or says.window.low,
-                window_units,
-                window_previous_tokens,
+                window_units or says.window.units,
+                says.window.previous if window_previous_tokens < 0 else window_previous_tokens,
             ),
             kv_capacity=kv_capacity or says.kv_capacity,
-            forced_listens=forced_listens,
+            forced_listens=says.forced_listens if forced_listens < 0 else forced_listens,
             max_slices=max_slices or None,
             # Nothing makes sound of the codes yet; the text is spoken by the synthesiser.
             speaks=False,

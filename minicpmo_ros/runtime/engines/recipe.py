@@ -104,6 +104,10 @@ class WindowRecipe:
         4000, "Kind basic: above so many tokens the oldest units go.", "tokens", 1, 10**6
     )
     low: int = key(3500, "Kind basic: they go down to so many.", "tokens", 0, 10**6)
+    units: int = key(24, "Kind context: units that are kept.", "units", 1, 10**5)
+    previous: int = key(
+        500, "Kind context: what the robot said before them, at most.", "tokens", 0, 10**5
+    )
 
     def __post_init__(self) -> None:
         check(self, "window.")
@@ -153,6 +157,7 @@ class Recipe:
     )
     kv_capacity: int = key(8192, "Context that fits, at most.", "tokens", 128, 1_000_000)
     window: WindowRecipe = field(default_factory=WindowRecipe)
+    forced_listens: int = key(3, "So many first units only listen.", "units", 0, 1000)
 
     def __post_init__(self) -> None:
         check(self, "")

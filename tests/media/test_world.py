@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minicpmo_ros.errors import ConfigError
-from minicpmo_ros.nano import looks
-from minicpmo_ros.nano.backgrounds import BACKGROUNDS, HELD_OUT_BACKGROUNDS, background
-from minicpmo_ros.nano.drawing import cells, draw
-from minicpmo_ros.nano.looks import PAINTS, Look
-from minicpmo_ros.nano.world import (
+from minicpmo_ros.media.world import looks
+from minicpmo_ros.media.world.backgrounds import BACKGROUNDS, HELD_OUT_BACKGROUNDS, background
+from minicpmo_ros.media.world.drawing import cells, draw
+from minicpmo_ros.media.world.looks import PAINTS, Look
+from minicpmo_ros.media.world.things import (
     COLOURS,
     HEIGHTS,
     KINDS,

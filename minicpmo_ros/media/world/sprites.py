@@ -1,4 +1,4 @@
-"""The forms of nano's things, drawn once and large; pictures get scaled copies.
+"""The forms of the things, drawn once and large; pictures get scaled copies.
 
 A form is drawn in units of its own height, centred, y down: from -0.5 to 0.5.
 """

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from minicpmo_ros.media.opencv import opencv
-from minicpmo_ros.nano.looks import Look
-from minicpmo_ros.nano.sprites import CANVAS, EMPTY, LEVELS, UNIT, sprite
-from minicpmo_ros.nano.world import ASPECT, COLOURS, KINDS, Thing
+from minicpmo_ros.media.world.looks import Look
+from minicpmo_ros.media.world.sprites import CANVAS, EMPTY, LEVELS, UNIT, sprite
+from minicpmo_ros.media.world.things import ASPECT, COLOURS, KINDS, Thing
 
 # A thing owns a cell of which it covers this part; one cell it owns even with the lesser part.
 _FAIR_PART = 0.25

@@ -1,4 +1,4 @@
-"""What stands behind the things of nano's world: textures made of numbers.
+"""What stands behind the things: textures made of numbers.
 
 They are muted, so that no colour of a thing is taken for one of them; and nothing in them
 has the form of a thing.

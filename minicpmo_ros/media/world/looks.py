@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from minicpmo_ros.media.opencv import opencv
-from minicpmo_ros.nano.backgrounds import BACKGROUNDS, HELD_OUT_BACKGROUNDS, background
-from minicpmo_ros.nano.clutter import CLUTTER, HELD_OUT_CLUTTER, clutter
-from minicpmo_ros.nano.world import COLOURS
+from minicpmo_ros.media.world.backgrounds import BACKGROUNDS, HELD_OUT_BACKGROUNDS, background
+from minicpmo_ros.media.world.clutter import CLUTTER, HELD_OUT_CLUTTER, clutter
+from minicpmo_ros.media.world.things import COLOURS
 
 NOISES = ("none", "grain", "colour_grain", "shot")
 HELD_OUT_NOISES = ("salt", "rows", "blotches")

@@ -1,4 +1,4 @@
-"""Pictures that are far from nano's world, for it to say that it does not know what it sees.
+"""Pictures that are far from the drawn world, for a robot to say that it does not know them.
 
 Backgrounds are muted and calm; these are not, and there is no thing in them.
 """
@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from minicpmo_ros.media.opencv import opencv
-from minicpmo_ros.nano.backgrounds import smooth, spectral
+from minicpmo_ros.media.world.backgrounds import smooth, spectral
 
 CLUTTER = ("static", "colour_static", "photograph", "leaves")
 HELD_OUT_CLUTTER = ("blocks", "plasma", "scribble")

@@ -1,4 +1,4 @@
-"""The small world that nano sees: things in colours and places, and how they come, move and go.
+"""The drawn world: things in colours and places, and how they come, move and go.
 
 Coordinates are fractions of the picture: x of its width from the left, y of its height from the
 top, a thing's height of the picture's height. Where a width matters the picture is taken as 4:3.
