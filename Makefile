@@ -22,9 +22,19 @@ live: ## run on this machine's camera, microphone and speaker
 	@$(BOOTSTRAP) run
 	@$(BIN)/minicpmo live $(ARGS)
 
+# Rooms whose tests meet neither a clock nor ROS: they run side by side, one on each core.
+SIDE_BY_SIDE := $(addprefix tests/,brains duplex media model nano parity runtime timeline)
+
 test: ## run the tests
 	@$(BOOTSTRAP) test
+ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
+else
+	@status=0; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile $(SIDE_BY_SIDE) || status=1; \
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(SIDE_BY_SIDE)) || status=1; \
+	exit $$status
+endif
 
 lint: ## check style and types
 	@$(BOOTSTRAP) lint

@@ -91,7 +91,7 @@ def barge_in(brain: str, wanted_ms: int) -> int:
     """
     if wanted_ms >= 0:
         return wanted_ms
-    return 200 if brain == "reflex" else 600
+    return 200 if brain == "reflex" else 800
 
 
 def build_session(

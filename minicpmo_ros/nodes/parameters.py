@@ -154,7 +154,7 @@ OMNI = (
         "barge_in_ms",
         -1,
         "Voice over the robot's speech for so long stops it; 0: never; -1: 200 with the brain "
-        "reflex, else 600, longer than a 'mhm', which a model hears without being stopped.",
+        "reflex, else 800, longer than a 'mhm', which a model hears without being stopped.",
         "ms",
         -1,
         5000,
