@@ -73,17 +73,15 @@ def at_once(
         seen = block[:, None] >= block[None]
         up_seen = seen.repeat_interleave(up, 0).repeat_interleave(up, 1)
     look_ahead = flow.config.conformer.look_ahead
-    empty = EncoderCache.empty(flow.config, torch.float32, "cpu")
+    nothing = vars(EncoderCache.empty(flow.config)).values()
+    before, up_before, *caches = map(torch.from_numpy, nothing)
     mean, *_ = flow.encoder(
         torch.nn.functional.pad(ids, (0, look_ahead)),
         torch.arange(count + look_ahead) < count,
-        empty.before,
-        empty.up_before,
+        before,
+        up_before,
         *flow.encoder.encoder.distances(count),
-        empty.k,
-        empty.v,
-        empty.up_k,
-        empty.up_v,
+        *caches,
         seen,
     )
     x = torch.from_numpy(Noise(flow.config.mels, seed).frames(0, len(mean)))
@@ -99,5 +97,6 @@ def at_once(
         velocities, *_ = flow.estimator(
             x, mean, who, known, layers[step], final[step], before, rows, rows, up_seen
         )
-        x = x + float(times[step + 1] - times[step]) * guided(velocities, flow.config.guidance)
+        velocity = torch.from_numpy(guided(velocities.numpy(), flow.config.guidance))
+        x = x + float(times[step + 1] - times[step]) * velocity
     return x[len(prompt.mel) :].numpy()

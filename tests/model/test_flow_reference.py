@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from minicpmo_ros.model.flow.cache import EncoderCache
-from minicpmo_ros.model.flow.relative import window
 from minicpmo_ros.model.flow.stream import FlowOptions, FlowStream
 from minicpmo_ros.model.flow.tiny import random_flow
 from tests.model.audio_stage import relative_error
@@ -26,17 +25,11 @@ TOLERANCE = 5e-5
 
 def test_the_encoder_chunk_by_chunk() -> None:
     flow = random_flow(seed=WEIGHTS_SEED)
-    table, up_table = flow.encoder.encoder.distances(64)
-    cache = EncoderCache.empty(flow.config, torch.float32, "cpu")
+    cache = EncoderCache.empty(flow.config)
     for index, (count, last) in enumerate([(20, False), (7, False), (2, False), (9, True)]):
-        ids = torch.from_numpy(codes(100 + index, count + 3 * (not last)))
-        known = torch.arange(count + 3) < len(ids)
-        ids = torch.nn.functional.pad(ids, (0, count + 3 - len(ids)))
-        past = cache.tokens
-        near, up_near = window(table, past, count), window(up_table, 2 * past, 2 * count)
-        rows = (cache.k, cache.v, cache.up_k, cache.up_v)
-        convolved = (cache.before, cache.up_before)
-        mean, *own = flow.encoder(ids, known, *convolved, near, up_near, *rows)
+        ids = codes(100 + index, count + 3 * (not last))
+        known = np.arange(count + 3) < len(ids)
+        mean, *own = flow.encode(np.pad(ids, (0, count + 3 - len(ids))), known, cache)
         cache = cache.followed_by(own, 1000, 2, "reference")
         assert relative_error(mean, REFERENCE[f"mean_{index}"]) < TOLERANCE
 

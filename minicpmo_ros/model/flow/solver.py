@@ -1,10 +1,9 @@
-"""The way from noise to sound: Euler's steps along the guided velocity."""
+"""The way from noise to sound: Euler's steps along the guided velocity. No torch."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 Times = NDArray[np.float32]
 
@@ -18,8 +17,8 @@ def schedule(steps: int) -> Times:
     return times
 
 
-def guided(velocities: Tensor, guidance: float) -> Tensor:
+def guided(velocities: NDArray[np.float32], guidance: float) -> NDArray[np.float32]:
     """Away from what no condition would give (Ho and Salimans 2022): [2, T, mels], conditioned and
-    not -> float32 [T, mels]."""
-    conditioned, free = velocities.float().unbind()
-    return (1.0 + guidance) * conditioned - guidance * free
+    not -> [T, mels]."""
+    conditioned, free = velocities
+    return np.float32(1.0 + guidance) * conditioned - np.float32(guidance) * free

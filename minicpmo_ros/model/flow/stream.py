@@ -12,19 +12,16 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from minicpmo_ros.errors import ConfigError, InputError, NumericsError
-from minicpmo_ros.model.flow.cache import EncoderCache, EstimatorCache
+from minicpmo_ros.model.flow.cache import EncoderCache
 from minicpmo_ros.model.flow.config import SILENCE
-from minicpmo_ros.model.flow.network import Flow
 from minicpmo_ros.model.flow.noise import Noise
 from minicpmo_ros.model.flow.prompt import VoicePrompt, checked_prompt, checked_tokens
-from minicpmo_ros.model.flow.relative import window
-from minicpmo_ros.model.flow.rows import Forget
+from minicpmo_ros.model.flow.rows import Forget, FrameSlots
 from minicpmo_ros.model.flow.solver import guided, schedule
+from minicpmo_ros.model.flow.stages import Condition, Encoded, FlowStages
 
 MelFrames = NDArray[np.float32]
 # More tokens are taken as several chunks: what is computed at once stays bounded.
@@ -66,7 +63,7 @@ class FlowStream:
     """A voice, and the turn that is being said in it.
 
     Args:
-        flow: its weights' dtype and device are those of the stream.
+        flow: the network, on any runtime: a `network.Flow`, or stages that were built of one.
         prompt: the voice. It is read once, here; a turn begins behind it.
         silence: the token that fills up the look-ahead behind the prompt.
 
@@ -74,33 +71,32 @@ class FlowStream:
         InputError: the prompt is of no use.
     """
 
-    @torch.inference_mode()
     def __init__(
         self,
-        flow: Flow,
+        flow: FlowStages,
         prompt: VoicePrompt,
         options: FlowOptions | None = None,
         silence: int = SILENCE,
     ) -> None:
         self.flow, self.options = flow, options or FlowOptions()
-        config, self._device = flow.config, flow.device
+        config = flow.config
         self.look_ahead = config.conformer.look_ahead
         guidance = self.options.guidance
         self.guidance = config.guidance if guidance is None else guidance
         self.prompt = checked_prompt(prompt, config)
         self._times = schedule(self.options.steps)
         self._noise = Noise(config.mels, self.options.seed)
-        self._voice = flow.voice(self._tensor(self.prompt.voice))
-        starts = torch.from_numpy(self._times[:-1]).to(self._device)
-        self._modulation = flow.estimator.modulation(starts)
-        self._radius = 0
+        self._voice = flow.conditioning(self.prompt.voice)
+        self._slots = FrameSlots(len(self.prompt.mel), self.options.forget)
+        self._solver = flow.solver(self._times[:-1], self._slots.capacity)
         self._read_prompt(checked_tokens([silence] * self.look_ahead, config.tokens))
         self.reset()
 
     def reset(self) -> None:
         """Begin a turn behind the prompt; nothing of the last one is left."""
         self._encoded = self._prompt_encoded
-        self._estimated.reset()
+        self._slots.reset()
+        self._solver.reset()
         self._pending = np.zeros(0, dtype=np.int64)
         self._place = len(self.prompt.mel)
         self._ended = False
@@ -113,9 +109,8 @@ class FlowStream:
     @property
     def nbytes(self) -> int:
         """Memory of the solver's caches, which are most of what a stream takes."""
-        return self._estimated.nbytes
+        return self._solver.nbytes
 
-    @torch.inference_mode()
     def push(self, tokens: Sequence[int] | NDArray[np.integer], last: bool = False) -> MelFrames:
         """Tokens that are next, any number of them.
 
@@ -148,78 +143,49 @@ class FlowStream:
         return found
 
     def _chunk(self, ids: NDArray[np.int64], tokens: int) -> MelFrames:
-        mean, own = self._encode(ids, tokens, self._encoded)
-        config = self.flow.config
-        prompt = len(self.prompt.tokens)
-        after = self._encoded.followed_by(own, prompt, config.conformer.up, self.options.forget)
-        cache = self._estimated
-        place = self._place if self.options.noise == "place" else cache.slots.length
-        past = [cache.past(step) for step in range(self.options.steps)]
-        kept, slots = (
-            torch.tensor(x, dtype=torch.int64, device=self._device)
-            for x in cache.slots.push(len(mean))
-        )
-        x = self._tensor(self._noise.frames(place, len(mean)))
-        known = torch.zeros_like(mean)
-        for step in range(self.options.steps):
-            x, rows = self._step(step, x, mean, known, past[step])
-            cache.store(step, *rows, kept, slots)
+        mean, *own = self._encode(ids, tokens, self._encoded)
+        after = self._followed(self._encoded, own)
+        place = self._place if self.options.noise == "place" else self._slots.length
+        past = slice(self._slots.start, self._slots.stop)
+        kept, slots = self._slots.push(len(mean))
+        condition = Condition(mean, self._voice, np.zeros_like(mean))
+        frames = self._solved(place, condition, past, kept, slots)
         self._encoded = after
         self._place += len(mean)
-        return x.float().cpu().numpy()
+        return frames
 
     def _read_prompt(self, following: NDArray[np.int64]) -> None:
-        options, prompt, config = self.options, self.prompt, self.flow.config
-        dtype = self.flow.dtype
+        prompt, slots = self.prompt, self._slots
         ids = np.concatenate((prompt.tokens, following))
-        nothing = EncoderCache.empty(config, dtype, self._device)
-        mean, own = self._encode(ids, len(prompt.tokens), nothing)
-        self._prompt_encoded = nothing.followed_by(
-            own, len(prompt.tokens), config.conformer.up, options.forget
-        )
-        sizes = (options.steps, len(prompt.mel), options.forget)
-        self._estimated = cache = EstimatorCache(config, *sizes, dtype, self._device)
-        known = self._tensor(prompt.mel)
-        x = self._tensor(self._noise.frames(0, len(prompt.mel)))
-        for step in range(options.steps):
-            before, k, v = cache.past(step)
-            x, rows = self._step(step, x, mean, known, (before, k[..., :0, :], v[..., :0, :]))
-            cache.store_prompt(step, *rows)
+        nothing = EncoderCache.empty(self.flow.config)
+        mean, *own = self._encode(ids, len(prompt.tokens), nothing)
+        self._prompt_encoded = self._followed(nothing, own)
+        condition = Condition(mean, self._voice, prompt.mel)
+        places = range(slots.room, slots.capacity)
+        self._solved(0, condition, slice(0, 0), slots.prompt_order(), places)
+        self._solver.begin()
 
-    def _encode(
-        self, ids: NDArray[np.int64], tokens: int, cache: EncoderCache
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The mean of so many tokens, and what the encoder's cache needs of them."""
-        missing = tokens + self.look_ahead - len(ids)
-        known = np.arange(tokens + self.look_ahead) < len(ids)
-        filled = torch.from_numpy(np.pad(ids, (0, missing))).to(self._device)
+    def _encode(self, ids: NDArray[np.int64], tokens: int, past: EncoderCache) -> Encoded:
+        """So many tokens; where fewer follow than are looked at, nothing does."""
+        wanted = tokens + self.look_ahead
+        known = np.arange(wanted) < len(ids)
+        return self.flow.encode(np.pad(ids, (0, wanted - len(ids))), known, past)
+
+    def _followed(self, cache: EncoderCache, own: Sequence[MelFrames]) -> EncoderCache:
         up = self.flow.config.conformer.up
-        past = cache.tokens
-        if past + tokens > self._radius:
-            self._radius = past + tokens + LARGEST_CHUNK
-            self._distances = self.flow.encoder.encoder.distances(self._radius)
-        mean, *own = self.flow.encoder(
-            filled,
-            torch.from_numpy(known).to(self._device),
-            cache.before,
-            cache.up_before,
-            window(self._distances[0], past, tokens),
-            window(self._distances[1], up * past, up * tokens),
-            cache.k,
-            cache.v,
-            cache.up_k,
-            cache.up_v,
-        )
-        return mean, own
+        return cache.followed_by(own, len(self.prompt.tokens), up, self.options.forget)
 
-    def _step(
-        self, step: int, x: Tensor, mean: Tensor, known: Tensor, past: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        layers, final = (part[step] for part in self._modulation)
-        given = (x, mean, self._voice, known, layers, final, *past)
-        velocities, before, k, v = self.flow.estimator(*given)
-        length = float(self._times[step + 1] - self._times[step])
-        return x + length * guided(velocities, self.guidance), (before, k, v)
-
-    def _tensor(self, x: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(x).to(self._device)
+    def _solved(
+        self,
+        place: int,
+        condition: Condition,
+        past: slice,
+        kept: Sequence[int],
+        slots: Sequence[int],
+    ) -> MelFrames:
+        """Frames from the noise of a place; see `stages.Solver.velocities` for the rest."""
+        x = self._noise.frames(place, len(condition.mean))
+        for step, length in enumerate(np.diff(self._times)):
+            velocities = self._solver.velocities(step, x, condition, past, kept, slots)
+            x = x + length * guided(velocities, self.guidance)
+        return x
