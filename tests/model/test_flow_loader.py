@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from minicpmo_ros.errors import CheckpointError
-from minicpmo_ros.model.flow import converted, loader
+from minicpmo_ros.model import converted
+from minicpmo_ros.model.flow import loader
 from minicpmo_ros.model.flow.config import FlowConfig
 from minicpmo_ros.model.flow.loader import load_flow
 from minicpmo_ros.model.flow.network import own_name, published_name
@@ -77,6 +78,15 @@ def test_the_pickle_is_read_once(assets: Path, monkeypatch: pytest.MonkeyPatch) 
     assert same(load_flow(assets), first)
     (assets / "flow.pt").unlink()
     assert same(load_flow(assets), first)
+
+
+def test_a_copy_with_another_time_is_not_converted_again(
+    assets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_flow(assets)
+    os.utime(assets / "flow.pt", ns=(1, 1))
+    monkeypatch.setattr(converted, "read_torch_file", lambda file: pytest.fail("read again"))
+    assert same(load_flow(assets), random_flow(seed=3))
 
 
 def test_other_weights_are_converted_anew(assets: Path) -> None:
@@ -170,6 +180,7 @@ def test_tensors_that_do_not_fit_are_named(
     rewrite(assets, change)
     with pytest.raises(CheckpointError, match=message):
         load_flow(assets)
+    assert not (assets / "flow.safetensors").exists()
 
 
 def test_guidance_is_that_of_the_settings(assets: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from minicpmo_ros.errors import CheckpointError
-from minicpmo_ros.model.hift import weights
+from minicpmo_ros.model import converted
 from minicpmo_ros.model.hift.vocoder import Vocoder
 from minicpmo_ros.model.hift.weights import folded, load_vocoder, vocoder_file
 from minicpmo_ros.model.torch_file import read_torch_file
@@ -87,7 +87,7 @@ def test_a_file_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     file = written(tmp_path, tensors())
     load_vocoder(file)
     assert {found.name for found in tmp_path.iterdir()} == {"hift.pt", "hift.safetensors"}
-    monkeypatch.setattr(weights, "read_torch_file", never)
+    monkeypatch.setattr(converted, "read_torch_file", never)
     assert_is_small(load_vocoder(file))
 
 
@@ -118,13 +118,14 @@ def test_a_folder_that_takes_no_files_is_left_alone(
     assert_is_small(load_vocoder(file, cache))
     assert len(list(cache.iterdir())) == 1
     assert len(list((tmp_path / "assets").iterdir())) == 2
-    monkeypatch.setattr(weights, "read_torch_file", never)
+    monkeypatch.setattr(converted, "read_torch_file", never)
     assert_is_small(load_vocoder(file, cache))
 
 
 def test_without_any_folder_it_loads_and_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "hift.pt"))
     file = written(tmp_path, tensors())
     (tmp_path / "hift.safetensors" / "in the way").mkdir(parents=True)
     with caplog.at_level(logging.WARNING):
@@ -177,7 +178,7 @@ def test_other_content_is_refused(tmp_path: Path, content: object, message: str)
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"hift\.pt is not there"):
+    with pytest.raises(CheckpointError, match=r"hift\.pt is missing; .*assets/token2wav"):
         load_vocoder(tmp_path / "hift.pt")
     with pytest.raises(CheckpointError, match=r"hift\.pt is not there"):
         read_torch_file(tmp_path / "hift.pt")

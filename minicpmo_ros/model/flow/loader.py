@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from minicpmo_ros.errors import CheckpointError
+from minicpmo_ros.model.converted import made_of_weights
 from minicpmo_ros.model.flow.config import GUIDANCE, FlowConfig
-from minicpmo_ros.model.flow.converted import read_weights
 from minicpmo_ros.model.flow.network import Flow, own_name, published_shapes
 from minicpmo_ros.model.flow.settings import FlowSettings
 from minicpmo_ros.model.weight_files import listed
@@ -28,7 +30,7 @@ def load_flow(
     Args:
         directory: with flow.pt, or flow.safetensors that was made of it, and flow.yaml. Without
             the latter the published guidance holds; all sizes are those of the weights.
-        cache: see `converted.read_weights`.
+        cache: see `converted.made_of_weights`.
 
     Returns:
         Without gradients and in evaluation mode.
@@ -37,16 +39,37 @@ def load_flow(
         CheckpointError: a file is missing, damaged, or not what the network needs; the message
             names tensors that are missing, left over, or of another shape.
     """
-    directory = Path(directory)
-    tensors = read_weights(directory / WEIGHTS, cache)
+    file = Path(directory) / WEIGHTS
+
+    def made(tensors: Mapping[str, Tensor]) -> Flow:
+        config = checked_config(file, tensors)
+        with torch.device("meta"):
+            flow = Flow(config)
+        # Copies: what is read is mapped into memory, and the file may be replaced.
+        state = {
+            str(own_name(name)): x.to(dtype=dtype, device=device, copy=True)
+            for name, x in tensors.items()
+        }
+        flow.load_state_dict(state, assign=True)
+        return flow.requires_grad_(False).eval()
+
+    return made_of_weights(file, made, cache)
+
+
+def checked_config(file: Path, tensors: Mapping[str, Tensor]) -> FlowConfig:
+    """What tensors of a file are for, held against each other and the settings beside the file.
+
+    Raises:
+        CheckpointError: see `load_flow`.
+    """
     shapes = {name: tuple(x.shape) for name, x in tensors.items()}
-    file = directory / SETTINGS
-    settings = FlowSettings(file) if file.exists() else None
+    beside = file.with_name(SETTINGS)
+    settings = FlowSettings(beside) if beside.exists() else None
     guidance = GUIDANCE if settings is None else settings.guidance
     try:
         config = FlowConfig.from_shapes(shapes, guidance)
     except CheckpointError as error:
-        raise CheckpointError(f"{directory / WEIGHTS}: {error}") from None
+        raise CheckpointError(f"{file}: {error}") from None
     wanted = published_shapes(config)
     kinds = (
         ("missing", [name for name in wanted if name not in shapes]),
@@ -62,17 +85,7 @@ def load_flow(
         ("no numbers", [name for name, x in tensors.items() if not x.is_floating_point()]),
     )
     if problems := [f"{len(names)} {kind}: {listed(names)}" for kind, names in kinds if names]:
-        raise CheckpointError(
-            f"{directory / WEIGHTS} does not fit the flow network: {'; '.join(problems)}"
-        )
+        raise CheckpointError(f"{file} does not fit the flow network: {'; '.join(problems)}")
     if settings is not None:
         settings.check(config)
-    with torch.device("meta"):
-        flow = Flow(config)
-    # Copies: what is read is mapped into memory, and the file may be replaced.
-    state = {
-        str(own_name(name)): x.to(dtype=dtype, device=device, copy=True)
-        for name, x in tensors.items()
-    }
-    flow.load_state_dict(state, assign=True)
-    return flow.requires_grad_(False).eval()
+    return config

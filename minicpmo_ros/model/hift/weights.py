@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from minicpmo_ros.errors import CheckpointError
-from minicpmo_ros.model.fingerprint import sha256
+from minicpmo_ros.model.converted import made_of_weights
 from minicpmo_ros.model.hift.config import HiftConfig
 from minicpmo_ros.model.hift.vocoder import Vocoder
-from minicpmo_ros.model.torch_file import read_torch_file
 from minicpmo_ros.model.weight_files import listed
-
-log = logging.getLogger(__name__)
 
 PUBLISHED = "hift.pt"
 # In asset sets since minicpmo-utils 1.0.7, whose hift.pt is another network, this is what hift.pt
@@ -33,8 +24,6 @@ NORMED = (
     ("weight_g", "weight_v"),
     ("parametrizations.weight.original0", "parametrizations.weight.original1"),
 )
-# A converted file of another layout is made anew.
-LAYOUT = "1"
 
 
 def vocoder_file(assets: Path | str) -> Path:
@@ -55,35 +44,26 @@ def load_vocoder(
 ) -> Vocoder:
     """A vocoder in float32, without gradients and in evaluation mode.
 
-    Its weights are read from a .safetensors file beside the given one, which is made if it is not
-    there or was made of other bytes.
-
     Args:
         file: hift.pt or hift_original.pt.
-        cache: a folder for the .safetensors file where that of `file` cannot be written to.
+        cache: see `converted.made_of_weights`.
 
     Raises:
         CheckpointError: the file is no vocoder's, half of one, the causal one's of minicpmo-utils
             1.0.7, or wants code to be run; the message names the tensors.
     """
     file = Path(file)
-    if not file.is_file():
-        raise CheckpointError(f"{file} is not there")
-    digest = sha256(file)
-    targets = [file.with_suffix(".safetensors")]
-    if cache is not None:
-        targets.append(Path(cache) / f"{file.stem}-{digest[:16]}.safetensors")
-    for target in targets:
-        if (weights := _converted(target, digest)) is not None:
-            return _filled(file, weights).to(device)
-    stored = read_torch_file(file)
-    try:
-        tensors = folded(stored)
-    except CheckpointError as error:
-        raise CheckpointError(f"{file}: {error}") from None
-    vocoder = _filled(file, tensors)
-    _convert(vocoder, targets, digest)
-    return vocoder.to(device)
+
+    def simple(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        try:
+            return folded(stored)
+        except CheckpointError as error:
+            raise CheckpointError(f"{file}: {error}") from None
+
+    def made(weights: Mapping[str, Tensor]) -> Vocoder:
+        return _filled(file, weights).to(device)
+
+    return made_of_weights(file, made, None if cache is None else Path(cache), simple)
 
 
 def folded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -143,7 +123,7 @@ def _filled(file: Path, weights: Mapping[str, Tensor]) -> Vocoder:
     if problems := [f"{len(names)} {kind}: {listed(names)}" for kind, names in found if names]:
         raise CheckpointError(f"{file} does not fit the vocoder: {'; '.join(problems)}")
     state = {
-        name: weights[_published(name)].to(torch.float32).contiguous()
+        name: weights[_published(name)].to(torch.float32, copy=True).contiguous()
         for name in vocoder.state_dict()
     }
     vocoder.load_state_dict(state, assign=True)
@@ -166,47 +146,3 @@ def _refuse_causal(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
             f" is not supported. {ORIGINAL} of the same folder is: load that, or the asset set of"
             " five files for minicpmo-utils 1.0.5 and 1.0.6"
         )
-
-
-def _converted(target: Path, digest: str) -> dict[str, Tensor] | None:
-    """Weights that were converted before, by the names of hift.pt; None if there are none of these
-    bytes, or what is there is damaged."""
-    try:
-        with safe_open(target, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            if metadata.get("of_sha256") != digest or metadata.get("layout") != LAYOUT:
-                return None
-            return {_published(name): opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError):
-        return None
-
-
-def _convert(vocoder: Vocoder, targets: list[Path], digest: str) -> None:
-    """Write a vocoder's weights to the first place that takes them."""
-    metadata = {"format": "pt", "of_sha256": digest, "layout": LAYOUT}
-    metadata["config"] = json.dumps(vars(vocoder.config))
-    refusals = []
-    for target in targets:
-        try:
-            _write(vocoder.state_dict(), target, metadata)
-        except (OSError, SafetensorError) as error:
-            refusals.append(f"{target.parent}: {error}")
-        else:
-            return
-    log.warning(
-        "the vocoder's weights are converted at every start, for no folder takes them (%s)",
-        "; ".join(refusals),
-    )
-
-
-def _write(state: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
-    """Whole or not at all, whoever else writes at the same time."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".hift.", suffix=".part")
-    os.close(handle)
-    try:
-        save_file(state, name, metadata=metadata)
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    finally:
-        Path(name).unlink(missing_ok=True)
