@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.tokenizer import Tokenizer
+from minicpmo_ros.nano.gallery import Gallery
 from minicpmo_ros.nano.initial import initialise
 from minicpmo_ros.nano.lessons import Lesson, Studio, lesson_at
 from minicpmo_ros.nano.lines import Split
@@ -50,9 +51,9 @@ _HINT_WEIGHTS = {
     "counts": (0.3, 0.1),
 }
 _WARM_UP = 100
-_LOOSE = 12
-# Pictures that take as long as a unit.
-_PICTURES_PER_UNIT = 2
+# Pictures without an episode, a unit: beside episodes, and in steps that have nothing else. The
+# pictures of an episode resemble each other: from them alone sight is unlearned.
+_BESIDE, _ALONE = 1.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Trainer:
         self.sizes = ModelConfig.load(folder)
         self.tokenizer = Tokenizer(folder, self.sizes.llm.vocab)
         self.studio = Studio(self.sizes, self.tokenizer)
+        self.gallery = Gallery(self.studio, config.seed, rank, config.units_per_step // 2)
         torch.manual_seed(config.seed)
         self.nano, self.hints = Nano(self.sizes), Hints(self.sizes)
         initialise(self.nano)
@@ -193,8 +195,7 @@ class Trainer:
     def _losses(self, lesson: Lesson) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.config.seed, 2, self.step, self.rank])
         if not lesson.units:
-            count = _PICTURES_PER_UNIT * self.config.units_per_step
-            seen = self.studio.loose(rng, count)
+            seen = self.gallery.show(self.step, round(_ALONE * self.config.units_per_step))
             pictures = collate_pictures(seen, self.sizes.vision.side).to(self.device)
             return self.hints.losses_of(pictures, *self.nano.look(pictures.shown))
         batch = self.batch(lesson, rng)
@@ -206,7 +207,7 @@ class Trainer:
         count = max(self.config.units_per_step // lesson.units, 1)
         examples = self.studio.examples(rng, lesson, count, Split(flite=self.config.flite))
         examples = [replace(one, mel=masked(one.mel, rng)) for one in examples]
-        loose = [] if lesson.camera else self.studio.loose(rng, _LOOSE)
+        loose = self.gallery.show(self.step, round(_BESIDE * self.config.units_per_step))
         return self._collated(examples, loose, rng)
 
     def _collated(self, examples: Any, loose: Any, rng: np.random.Generator) -> Batch:

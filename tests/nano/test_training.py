@@ -18,6 +18,7 @@ from minicpmo_ros.model import prompts  # noqa: E402
 from minicpmo_ros.model.tokenizer import Tokenizer  # noqa: E402
 from minicpmo_ros.nano.acoustics import OPEN_AIR  # noqa: E402
 from minicpmo_ros.nano.examples import Encoder, track  # noqa: E402
+from minicpmo_ros.nano.gallery import KEPT, Gallery  # noqa: E402
 from minicpmo_ros.nano.lessons import Lesson, Studio, lesson_at  # noqa: E402
 from minicpmo_ros.nano.lines import Split  # noqa: E402
 from minicpmo_ros.nano.living import CONFIG  # noqa: E402
@@ -68,10 +69,34 @@ def test_it_learns_what_it_sees(run: Path) -> None:
     trainer = Trainer(run, CONFIGURED)
     same = trainer.studio.loose(np.random.default_rng(0), 12)
     trainer.lesson = lambda step: Lesson(0, True)  # type: ignore[method-assign]
-    trainer.studio.loose = lambda rng, count: same  # type: ignore[method-assign]
+    trainer.gallery.show = lambda step, count: same  # type: ignore[method-assign]
     losses = [trainer.advance() for _ in range(12)]
     for name in ("kinds", "colours", "kind_places", "colour_places"):
         assert losses[-1][name] < losses[0][name] - 0.3
+
+
+def test_pictures_are_shown_again_and_the_same_ones_after_a_pause(run: Path) -> None:
+    trainer = Trainer(run, CONFIGURED)
+    drawn: list[int] = []
+    loose = trainer.studio.loose
+    trainer.studio.loose = lambda rng, count: (  # type: ignore[method-assign]
+        drawn.append(count),
+        loose(rng, count),
+    )[1]
+    gallery = Gallery(trainer.studio, 0, 0, 4)
+    shown = [gallery.show(step, 10) for step in range(4)]
+    assert drawn == [4] * 4
+    assert [len(some) for some in shown] == [4, 8, 10, 10]
+    pixels = {one.slice.pixels.tobytes() for some in shown[:3] for one in some}
+    old = [one.slice.pixels.tobytes() in pixels for one in shown[3]]
+    assert old == [False] * 4 + [True] * 6
+    again = Gallery(trainer.studio, 0, 0, 4).show(3, 10)
+    for one, other in zip(shown[3], again, strict=True):
+        assert np.array_equal(one.slice.pixels, other.slice.pixels)
+    far = Gallery(trainer.studio, 0, 0, 4)
+    drawn.clear()
+    far.show(1000, 10)
+    assert len(drawn) == KEPT + 1
 
 
 def test_lessons_grow_longer() -> None:
