@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from minicpmo_ros.duplex.vocoding import CHUNKS, checked_chunks
 from minicpmo_ros.errors import ConfigError
 from minicpmo_ros.model.config import SamplingConfig
 
@@ -32,6 +33,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "speech_temperature": (1e-6, 10),
     "speech_repetition": (0.5, 4),
     "audio_overlap_s": (0, 14),
+    "speech_lead_ms": (0, 5_000),
 }
 
 
@@ -119,8 +121,11 @@ class DuplexConfig:
     loop, the last of which only ends it. characters_per_unit: text of a unit stays below.
     forced_listens: the first units only listen. max_slices: of a picture, 0 pictures or more a unit
     and at most max_pictures; None: as the checkpoint says. speaks: speech codes are made.
-    speech_*: how those are drawn. audio_overlap_s: seconds that the audio encoder remembers at
-    least when it has heard more than 29 s; 0 forgets all then, as the reference does.
+    speech_temperature, speech_repetition: how those are drawn. speech_chunks: see
+    `vocoding.CodeStream`. speech_lead_ms: silence before a turn that goes on beyond its first unit.
+    forgets_unheard: of a turn that is cut off, only what was heard is remembered. audio_overlap_s:
+    seconds that the audio encoder remembers at least when it has heard more than 29 s; 0 forgets
+    all then, as the reference does.
     reference_compat: also do what are plain mistakes of the reference (docs/model.md).
 
     Raises:
@@ -138,11 +143,15 @@ class DuplexConfig:
     speaks: bool = True
     speech_temperature: float = 0.8
     speech_repetition: float = 1.05
+    speech_chunks: tuple[int, ...] = CHUNKS
+    speech_lead_ms: int = 280
+    forgets_unheard: bool = True
     audio_overlap_s: int = 10
     reference_compat: bool = False
 
     def __post_init__(self) -> None:
         _check(self)
+        checked_chunks(self.speech_chunks)
         window = self.window
         if window.mode == "basic" and window.high_tokens > self.kv_capacity:
             raise ConfigError(

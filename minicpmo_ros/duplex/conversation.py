@@ -15,13 +15,14 @@ the cache (`settle`). And whatever fails leaves the conversation as it was befor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from minicpmo_ros.duplex.config import DuplexConfig
-from minicpmo_ros.duplex.mouth import Mouth, Utterance
+from minicpmo_ros.duplex.memory import PastUnit, SpokenMemory
+from minicpmo_ros.duplex.mouth import Mouth, Saying
+from minicpmo_ros.duplex.outcome import Drawn, Outcome
 from minicpmo_ros.duplex.pictures import Gaze, Shown
 from minicpmo_ros.duplex.reading import OpenUnit
 from minicpmo_ros.duplex.sampler import TokenSampler, finite_top
@@ -35,38 +36,6 @@ from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.runtime.api import Logits, Network, Part, Rows, Sound
 
 UNIT_SAMPLES = 16_000
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a unit came to.
-
-    utterance: what is said in it; empty where it listens. ids, sampled, fed: tokens that the text
-    was made of, all that were drawn, and those that the model reads before `</unit>`. end_of_turn:
-    the robot has said what it wanted to say. p_listen, p_speak: probabilities of the two control
-    tokens, before any rule. ms: wall time of each stage.
-    """
-
-    listens: bool
-    utterance: Utterance
-    ids: tuple[int, ...]
-    sampled: tuple[int, ...]
-    fed: tuple[int, ...]
-    end_of_turn: bool
-    p_listen: float
-    p_speak: float
-    ms: Mapping[str, float]
-
-
-@dataclass
-class _Said:
-    """What the loop of one unit has drawn and read; the last of `fed` is yet to be read."""
-
-    ids: list[int] = field(default_factory=list)
-    hidden: list[Rows] = field(default_factory=list)
-    sampled: list[int] = field(default_factory=list)
-    fed: list[int] = field(default_factory=list)
-    end_of_turn: bool = False
 
 
 class Conversation:
@@ -101,6 +70,7 @@ class Conversation:
             tokenizer.encode(PREVIOUS),
             bare_marker=config.reference_compat,
         )
+        self._memory = SpokenMemory(self.window, tokenizer)
         self.ears = network.ears(0 if config.reference_compat else config.audio_overlap_s)
         self._seed = seed
         self._given_sampler = sampler
@@ -134,7 +104,10 @@ class Conversation:
         self.units = 0
         self.turn_open = False
         self._must_listen = False
-        self._unsettled: tuple[int, tuple[int, ...]] | None = None
+        self._unsettled: PastUnit | None = None
+        self._saying = Saying()
+        self._turns = 0
+        self._memory.forget()
         self._unit.begin()
 
     # -- a session --------------------------------------------------------------------------
@@ -176,15 +149,25 @@ class Conversation:
             self._unit.read(shown)
 
     def hear(
-        self, sound: Sound | None, shown: Sequence[Shown] = (), *, listen: bool = False
+        self,
+        sound: Sound | None,
+        shown: Sequence[Shown] = (),
+        *,
+        listen: bool = False,
+        key: int | None = None,
+        streamed: bool = False,
     ) -> Outcome:
         """One unit: read it, decide, and say what is to be said.
+
 
         Args:
             sound: float32 [16000] at 16 kHz; None where there is no microphone, and pictures alone
                 are decided upon.
             shown: the unit's pictures, oldest first.
             listen: the model is made to listen; a turn that is open ends.
+            key: the caller's number of the unit, for `remember`; it grows. None: they are counted.
+            streamed: speech is made as the pieces of `Outcome.saying` are asked for; what nobody
+                has asked for when the next unit comes is never said.
 
         Raises:
             InputError: sound or pictures are not as they should be.
@@ -192,6 +175,7 @@ class Conversation:
             NumericsError: the network gave NaN.
             In each case the unit is lost, and the conversation as before it.
         """
+        self._saying.pieces.close()
         self.settle()
         stages = Stages()
         before = self.turn_open, self._must_listen
@@ -206,7 +190,11 @@ class Conversation:
             self._undo(error)
             raise
         self.units += 1
-        return self._outcome(said, chances, stages)
+        self._turns += not before[0]
+        outcome = self._outcome(said, chances, stages, self.units if key is None else key)
+        if not streamed:
+            self._saying.finish()
+        return outcome
 
     def settle(self) -> None:
         """Close the last unit in the cache: work that can wait until its results are out.
@@ -215,19 +203,49 @@ class Conversation:
             NumericsError: the network gave NaN; that unit is forgotten.
         """
         if self._unsettled is not None:
-            (terminator, said), self._unsettled = self._unsettled, None
-            closing = [terminator, self._control.unit_end]
+            unit, self._unsettled = self._unsettled, None
+            closing = [unit.fed[-1], self._control.unit_end]
             self.context.read(closing)
             # Nothing is drawn from this, so that NaN would show only in all units that follow.
             if not np.isfinite(self.context.keys(len(closing))).all():
                 self._unit.undo()
                 raise NumericsError("the network gave NaN where a unit ends; it is forgotten")
-            self._unit.close(said)
+            self._unit.close(tuple(unit.ids))
+            self._memory.add(unit)
 
     def interrupt(self) -> None:
         """The robot was cut off. If its turn is open, it ends with the next unit, which listens."""
-        self._must_listen = self.turn_open
+        self._must_listen |= self.turn_open
+        self._saying.pieces.close()
         self._mouth.fall_silent()
+
+    def remember(self, heard: str, key: int) -> None:
+        """The robot was cut off: of the turn in which the unit `key` speaks, or the last that does
+        before it, only these words were heard, and none of later ones; no others are remembered.
+
+        The turn is then as if the model had said only these. A turn that comes to be open ends with
+        the next unit, which listens. With reference_compat, or forgets_unheard off, all that was
+        said is remembered.
+
+        Raises:
+            BrainError: the units could not be read again, and are forgotten.
+        """
+        if self.config.reference_compat or not self.config.forgets_unheard:
+            return
+        self._saying.pieces.close()
+        self.settle()
+        self._unit.put_back()
+        self._must_listen |= self.turn_open
+        try:
+            is_open = self._memory.keep(heard, key)
+        except Exception:
+            self.turn_open = False
+            raise
+        finally:
+            self._unit.resume()
+        if is_open is not None:
+            self.turn_open = is_open
+            self._must_listen |= is_open
 
     # -- inside -----------------------------------------------------------------------------
 
@@ -251,11 +269,11 @@ class Conversation:
         total = np.exp(logits - top).sum(dtype=np.float64)
         return float(likely[0] / total), float(likely[1] / total)
 
-    def _decide(self, logits: Logits, listen: bool) -> _Said:
+    def _decide(self, logits: Logits, listen: bool) -> Drawn:
         """The loop of tokens. Afterwards the cache has all but the last, which ends the unit."""
         control, config = self._control, self.config
         terminators = (control.listen, control.chunk_eos, control.chunk_tts_eos)
-        said = _Said()
+        said = Drawn()
         cut = listen or self._must_listen
         if cut and self.turn_open:
             said.fed.append(control.turn_eos)
@@ -292,6 +310,7 @@ class Conversation:
             said.end_of_turn = not self.turn_open
             if step or self._is_said(token):
                 said.ids.append(token)
+                said.places.append((len(said.fed) - 1, token))
                 said.hidden.append(hidden)
         said.fed.append(token)
         return said
@@ -306,21 +325,26 @@ class Conversation:
     def _is_too_long(self, ids: list[int]) -> bool:
         return len(self.tokenizer.decode(ids)) >= self.config.characters_per_unit
 
-    def _outcome(self, said: _Said, chances: tuple[float, float], stages: Stages) -> Outcome:
+    def _outcome(
+        self, said: Drawn, chances: tuple[float, float], stages: Stages, key: int
+    ) -> Outcome:
         listens = said.fed[-1] == self._control.listen
         if said.end_of_turn and not self.config.reference_compat:
             listens = False  # it ended its turn and listens at once; there, what it said is lost
-        words = () if listens else tuple(t for t in said.ids if t not in self._unsaid)
-        self._unsettled = (said.fed[-1], words)
-        utterance = Utterance()
+        self._saying = Saying()
+        words: tuple[int, ...] = ()
         if not listens:
-            utterance = self._mouth.say(said.ids, said.hidden, stages, last=said.end_of_turn)
+            words = tuple(n for n, t in said.places if t not in self._unsaid)
+            self._saying = self._mouth.begin(said.ids, said.hidden, stages, last=said.end_of_turn)
+        turn = 0 if listens else self._turns
+        fed = tuple(said.fed)
+        self._unsettled = PastUnit(key, turn, self._unit.passes, fed, words)
         return Outcome(
             listens,
-            utterance,
+            self._saying,
             tuple(said.ids),
             tuple(said.sampled),
-            tuple(said.fed),
+            fed,
             said.end_of_turn and not listens,
             *chances,
             stages,

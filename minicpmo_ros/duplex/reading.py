@@ -35,6 +35,8 @@ class OpenUnit:
         self._gaze = gaze
         self._unit_id = unit_id
         self._spare = spare
+        self.passes: list[list[Part]] = []
+        """What was read of the unit that was read last, pass by pass."""
         self.begin()
 
     def begin(self) -> None:
@@ -42,6 +44,16 @@ class OpenUnit:
         self._start = self.context.length
         self._read: list[_Read] = []
         self._gaze.forget()
+
+    def put_back(self) -> None:
+        """Take out of the context what was read of the unit that is open; `read` reads it again,
+        where the context ends then."""
+        self._read.clear()
+        self.context.truncate(self._start)
+
+    def resume(self) -> None:
+        """The context was changed since `put_back`."""
+        self._start = self.context.length
 
     def make_room(self, shown: Sequence[Shown]) -> None:
         """Let the window slide if the unit with these pictures would not fit; KvFullError."""
@@ -73,7 +85,12 @@ class OpenUnit:
             hidden = self.context.read(*opening, *self._gaze.parts(one.key))
             self._read.append(_Read(one.key, self.context.length, hidden))
             opening = []
+        opened: list[Part] = [[self._unit_id]]
+        self.passes = [self._gaze.parts(one.key) for one in shown]
+        if self.passes:
+            self.passes[0] = [*opened, *self.passes[0]]
         if sound or opening:
+            self.passes.append([*opening, *sound])
             return self.context.read(*opening, *sound)
         return self._read[-1].hidden
 

@@ -7,7 +7,7 @@ turn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,6 +124,19 @@ class SpeechTurn:
             KvFullError: the turn is too long for its cache; nothing was written.
             NumericsError: see CodeSampler.
         """
+        drawn = self.stream(ids, hidden, last=last, normalize=normalize, text_ended=text_ended)
+        return list(drawn)
+
+    def stream(
+        self,
+        ids: Sequence[int],
+        hidden: Sequence[Rows],
+        *,
+        last: bool = False,
+        normalize: bool = True,
+        text_ended: bool = False,
+    ) -> Iterator[int]:
+        """The same codes as `chunk`, each as it is drawn; if not all are, `restart` comes next."""
         may_end = last or self.length == 0
         condition = self.network.condition(ids, hidden, text_ended=text_ended, normalize=normalize)
         self.context.check_room(len(self._unread) + len(condition) + CODES_PER_CHUNK - 1)
@@ -134,8 +147,8 @@ class SpeechTurn:
             code = self.sampler(logits, codes, may_end)
             if code == self.sampler.eos:
                 self._unread = []
-                return codes
+                return
             codes.append(code)
+            self._unread = [code]
+            yield code
             parts = [[code]]
-        self._unread = [codes[-1]]
-        return codes

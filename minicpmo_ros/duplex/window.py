@@ -91,6 +91,11 @@ class Window:
         elif config.mode == "context" and len(self.units) > config.max_units:
             self._forget(self._plan(lambda length, count: count > config.max_units))
 
+    def drop_last(self, units: int) -> None:
+        """Strike out the last units, whose rows somebody else takes out of the context."""
+        for _ in range(units):
+            self.units.pop()
+
     def has_room(self, rows: int) -> bool:
         """Whether so many more rows fit as it is."""
         return self.context.length + rows <= self.context.capacity

@@ -13,6 +13,10 @@ _UNSPACED = "\u2e80-\u2fff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U
 _WIDE_MARKS = "\u3000-\u303f\uff00-\uffef\u2018-\u201f\u2026"
 _WORD = re.compile(f"[{_UNSPACED}][{_WIDE_MARKS}]*|[^\\s{_UNSPACED}]+")
 _NO_SPACE = re.compile(f"[\\s{_UNSPACED}{_WIDE_MARKS}]")
+_UNSPACED_SIGN = re.compile(f"[{_UNSPACED}]")
+_WIDE_MARK = re.compile(f"[{_WIDE_MARKS}]")
+_SENTENCE_ENDS = re.compile("[.!?\u2026\u3002\uff01\uff1f][\"')\\]\u2019\u201d]*$")
+_CLAUSE_ENDS = re.compile("[,;:\u3001\uff0c\uff1a\uff1b][\"')\\]\u2019\u201d]*$")
 
 
 def even_marks(text: str, samples: int) -> tuple[WordMark, ...]:
@@ -23,6 +27,36 @@ def even_marks(text: str, samples: int) -> tuple[WordMark, ...]:
         WordMark(word, round(place * samples / count), round((place + 1) * samples / count))
         for place, word in enumerate(words)
     )
+
+
+def words_in(text: str) -> list[str]:
+    """The words of a text: what stands between spaces, or one character of scripts without them."""
+    return _WORD.findall(text)
+
+
+def spoken_length(word: str) -> float:
+    """How long a word takes to say, in letters: an estimate. A digit is read out as a word of four,
+    and a character of a script without spaces is a syllable of four.
+    """
+    unspaced = len(_UNSPACED_SIGN.findall(word))
+    digits = sum(sign.isdigit() for sign in word)
+    letters = sum(sign.isalpha() for sign in word) - unspaced
+    return max(1.0, letters + 4.0 * (digits + unspaced))
+
+
+def pause_length(word: str) -> float:
+    """How long the silence behind a word is, in letters: an estimate by its punctuation."""
+    if _SENTENCE_ENDS.search(word):
+        return 4.0
+    return 2.0 if _CLAUSE_ENDS.search(word) else 0.0
+
+
+def is_one_word(before: str, after: str) -> bool:
+    """Whether two stretches of text that touch are parts of one word: in scripts without spaces
+    only punctuation is part of the character before it."""
+    if _UNSPACED_SIGN.match(after[0]):
+        return False
+    return bool(_WIDE_MARK.match(after[0])) or not _NO_SPACE.match(before[-1])
 
 
 def join(before: str, after: str) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicpmo_ros.duplex.config import DuplexConfig, SamplerConfig, WindowConfig
-from minicpmo_ros.duplex.conversation import Conversation, Outcome
+from minicpmo_ros.duplex.conversation import Conversation
+from minicpmo_ros.duplex.outcome import Outcome
 from minicpmo_ros.duplex.pictures import Shown
 from minicpmo_ros.duplex.vocoding import CODES_PER_SECOND, LOOK_AHEAD
 from minicpmo_ros.errors import InputError

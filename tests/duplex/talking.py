@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 
 from minicpmo_ros.duplex.config import DuplexConfig, WindowConfig
-from minicpmo_ros.duplex.conversation import Conversation, Outcome
+from minicpmo_ros.duplex.conversation import Conversation
+from minicpmo_ros.duplex.outcome import Outcome
 from minicpmo_ros.duplex.pictures import Shown
 from minicpmo_ros.duplex.sampler import finite_top
 from minicpmo_ros.duplex.vocoding import CODES_PER_SECOND, RATE_HZ
@@ -109,12 +110,17 @@ class Talk:
         self.conversation.open(PREFIX, SUFFIX)
 
     def hear(
-        self, *tokens: Token, shown: Sequence[Shown] = (), deaf: bool = False, listen: bool = False
+        self,
+        *tokens: Token,
+        shown: Sequence[Shown] = (),
+        deaf: bool = False,
+        listen: bool = False,
+        streamed: bool = False,
     ) -> Outcome:
         """The next unit, which draws just these tokens; deaf: without sound."""
         self.told.tokens = [self.id(token) for token in tokens]
         sound = None if deaf else second(self.heard)
-        outcome = self.conversation.hear(sound, shown, listen=listen)
+        outcome = self.conversation.hear(sound, shown, listen=listen, streamed=streamed)
         self.heard += 1
         assert not self.told.tokens, "fewer tokens were drawn"
         return outcome

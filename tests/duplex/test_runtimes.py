@@ -11,8 +11,9 @@ import pytest
 
 from minicpmo_ros.duplex.chat import answer
 from minicpmo_ros.duplex.config import DuplexConfig, SamplerConfig, WindowConfig
-from minicpmo_ros.duplex.conversation import Conversation, Outcome
+from minicpmo_ros.duplex.conversation import Conversation
 from minicpmo_ros.duplex.dialogue import Dialogue, DialogueConfig
+from minicpmo_ros.duplex.outcome import Outcome
 from minicpmo_ros.model.prompts import PromptText, chat_prompt, reply_turn
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.runtime.api import Network

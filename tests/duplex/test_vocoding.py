@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minicpmo_ros.duplex.vocoding import CODES_PER_SECOND, RATE_HZ, SILENCE, CodeStream
+from minicpmo_ros.errors import ConfigError
 
 SAMPLES_PER_CODE = RATE_HZ // CODES_PER_SECOND
 
@@ -37,10 +39,96 @@ pushes = st.lists(
 )
 
 
-@given(pushes)
-def test_every_code_sounds_once_and_in_order(lengths):
+@given(pushes, st.lists(st.integers(5, 30), min_size=1, max_size=4))
+def test_every_code_sounds_once_and_in_order(lengths, chunks):
+    vocoder = Echo()
+    stream = CodeStream(vocoder, chunks)
+    code = 10_000
+    turn, sounded = [], []
+    for length, last in lengths:
+        codes = list(range(code, code + length))
+        code, turn = code + length, turn + codes
+        turns = len(vocoder.turns)
+        for one in codes:
+            sounded += codes_in(stream.feed([one]))
+        sounded += codes_in(stream.flush(last=last))
+        assert len(vocoder.turns) == turns + last
+        if last:
+            assert sounded == turn
+            turn, sounded = [], []
+        else:
+            # What cannot be seen with three behind it waits, and with it what is not worth a call.
+            assert sounded == turn[: len(sounded)]
+            assert len(turn) - len(sounded) <= 7
+
+
+@given(pushes, st.lists(st.integers(5, 30), min_size=1, max_size=4))
+def test_codes_fed_one_by_one_are_given_as_those_of_a_unit_at_once(lengths, chunks):
+    calls = []
+    for at_once in (True, False):
+        vocoder = Echo()
+        stream = CodeStream(vocoder, chunks)
+        for length, last in lengths:
+            if at_once:
+                stream.push(range(length), last=last)
+                continue
+            for code in range(length):
+                stream.feed([code])
+            stream.flush(last=last)
+        calls.append(vocoder.turns)
+    assert calls[0] == calls[1]
+
+
+def test_a_turn_begins_with_small_chunks_and_sounds_as_soon_as_they_are_seen():
     vocoder = Echo()
     stream = CodeStream(vocoder)
+    ready = [len(codes_in(stream.feed([code]))) for code in range(60)]
+    assert {place + 1: codes for place, codes in enumerate(ready) if codes} == {
+        11: 8,
+        28: 17,
+        53: 25,
+    }
+    assert [(len(codes), last) for codes, last in vocoder.turns[-1]] == [
+        (8 + 3, False),
+        (17 + 3, False),
+        (25 + 3, False),
+    ]
+    stream.restart()
+    assert len(codes_in(stream.feed(range(11)))) == 8
+
+
+def test_a_unit_ends_with_what_it_has():
+    stream = CodeStream(Echo())
+    assert codes_in(stream.push(range(25), last=False)) == list(range(22))
+    assert codes_in(stream.push(range(25, 50), last=False)) == list(range(22, 47))
+    assert codes_in(stream.push([50, 51], last=True)) == list(range(47, 52))
+
+
+def test_a_turn_without_codes_has_no_sound():
+    vocoder = Echo()
+    stream = CodeStream(vocoder)
+    assert len(stream.push([], last=False)) == 0
+    assert len(stream.push([], last=True)) == 0
+    assert vocoder.turns == [[], []]
+
+
+@pytest.mark.parametrize("chunks", [(), (8, 4), (8, 51), (0,)])
+def test_chunks_of_no_use_are_named(chunks):
+    with pytest.raises(ConfigError, match=r"speech_chunks: .*5 to 50, such as 8 17 25"):
+        CodeStream(Echo(), chunks)
+
+
+# -- as the published code does -----------------------------------------------------------------
+
+
+def published(vocoder: Echo) -> CodeStream:
+    return CodeStream(vocoder, reference_compat=True)
+
+
+@given(pushes)
+def test_the_published_turn_has_silence_in_front_and_every_code_once(lengths):
+    vocoder = Echo()
+    stream = published(vocoder)
     code = 10_000
     turn, sounded = [SILENCE] * 3, []
     for length, last in lengths:
@@ -63,7 +151,7 @@ def test_every_code_sounds_once_and_in_order(lengths):
 @given(pushes)
 def test_the_vocoder_sees_three_codes_ahead_and_at_most_a_second(lengths):
     vocoder = Echo()
-    stream = CodeStream(vocoder)
+    stream = published(vocoder)
     for length, last in lengths:
         stream.push(range(length), last=last)
     for calls in vocoder.turns:
@@ -75,7 +163,7 @@ def test_the_vocoder_sees_three_codes_ahead_and_at_most_a_second(lengths):
 
 def test_from_the_first_a_chunk_is_a_second():
     vocoder = Echo()
-    stream = CodeStream(vocoder)
+    stream = published(vocoder)
     for start in (0, 25, 50):
         chunk = list(range(100 + start, 125 + start))
         sound = stream.push(chunk, last=False)
@@ -86,7 +174,7 @@ def test_from_the_first_a_chunk_is_a_second():
 
 
 def test_a_short_second_has_silence_before_it_but_not_at_the_end():
-    stream = CodeStream(Echo())
+    stream = published(Echo())
     sound = stream.push([7] * 10, last=False)
     assert codes_in(sound) == [0] * 15 + [SILENCE] * 3 + [7] * 7
     assert codes_in(stream.push([8] * 10, last=True)) == [7] * 3 + [8] * 10
@@ -94,7 +182,7 @@ def test_a_short_second_has_silence_before_it_but_not_at_the_end():
 
 def test_a_turn_without_codes_ends_with_the_silence_it_began_with():
     vocoder = Echo()
-    stream = CodeStream(vocoder)
+    stream = published(vocoder)
     assert len(stream.push([], last=False)) == 0
     assert codes_in(stream.push([], last=True)) == [SILENCE] * 3
     assert vocoder.turns == [[([SILENCE] * 3, True)], []]
@@ -102,7 +190,7 @@ def test_a_turn_without_codes_ends_with_the_silence_it_began_with():
 
 def test_a_restart_drops_what_waits():
     vocoder = Echo()
-    stream = CodeStream(vocoder)
+    stream = published(vocoder)
     stream.push([9] * 25, last=False)
     stream.restart()
     assert codes_in(stream.push([7] * 25, last=True)) == [SILENCE] * 3 + [7] * 25

@@ -15,8 +15,9 @@ from minicpmo_ros.brains.local.pictures import as_float, readable
 from minicpmo_ros.brains.local.unasked import Unasked
 from minicpmo_ros.brains.local.words import SpokenText
 from minicpmo_ros.brains.reflex import Synthesiser
-from minicpmo_ros.duplex.conversation import Conversation, Outcome
+from minicpmo_ros.duplex.conversation import Conversation
 from minicpmo_ros.duplex.dialogue import Dialogue, unspeakable
+from minicpmo_ros.duplex.outcome import Outcome
 from minicpmo_ros.duplex.pictures import Shown
 from minicpmo_ros.duplex.timing import Stages
 from minicpmo_ros.messages import NS_PER_MS, Action, Picture, StageTiming
