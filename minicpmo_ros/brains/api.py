@@ -8,7 +8,7 @@ bytes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -93,13 +93,19 @@ class AlertNote:
 
 @dataclass(frozen=True, eq=False)
 class UnitResult:
-    """What a brain made of a unit. speech: pieces in the order in which they sound."""
+    """What a brain made of a unit.
+
+    speech: pieces in the order in which they sound. rest: those that follow them, made while they
+    are asked for, on the brain's thread and before it settles; it is closed where nobody wants
+    more, and may raise.
+    """
 
     action: Action
     text: str = ""
     end_of_turn: bool = False
     reason: str = ""
     speech: tuple[Speech, ...] = ()
+    rest: Generator[Speech, None, None] | None = None
     alerts: tuple[AlertNote, ...] = ()
     p_listen: float = float("nan")
     p_speak: float = float("nan")
@@ -159,6 +165,13 @@ class Brain(ABC):
 
     def interrupt(self, heard: str) -> None:  # noqa: B027 - an optional hook
         """The robot's turn was cut off after these words."""
+
+    def remember(self, heard: str, unit: int) -> None:  # noqa: B027 - an optional hook
+        """The brain's own speech was cut off: of the turn whose last speech came of this unit, only
+        these words have sounded, and nothing of what it decided to say after that; -1: nothing of
+        all that it has said since it was last told. Comes with every interruption, behind
+        `interrupt`; a brain that remembers what it says keeps no more than was heard.
+        """
 
     def chat(self, request: ChatRequest) -> Iterator[str]:
         """Answer a question piece by piece."""

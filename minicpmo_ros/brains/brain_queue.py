@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 
-from minicpmo_ros.brains.api import Brain, SessionSetup, Surroundings, UnitResult
+from minicpmo_ros.brains.api import Brain, SessionSetup, Speech, Surroundings, UnitResult
 from minicpmo_ros.brains.work import Job, Worker
 from minicpmo_ros.messages import Action, Picture
 from minicpmo_ros.timeline.unit import Unit
@@ -26,6 +26,11 @@ class Decided:
     trouble: str = ""
     fault: str = ""
     ms: float = 0.0
+
+
+Decide = Callable[[Decided], None]
+More = Callable[[Speech | None], bool]
+"""Takes the next piece of `UnitResult.rest`; None: there is no other. False: no more is wanted."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +112,18 @@ class BrainQueue:
         """A new session, after all that was asked before; what the brain raises is reported."""
         self.ask(lambda: self._open(setup))
 
-    def unit(self, unit: Unit, around: Surroundings, decided: Callable[[Decided], None]) -> None:
-        """Ask for a decision. decided gets it on the worker, before the brain settles."""
+    def unit(
+        self, unit: Unit, around: Surroundings, decided: Decide, more: More = lambda piece: False
+    ) -> None:
+        """Ask for a decision. decided gets it on the worker, and more the rest of its speech, both
+        before the brain settles."""
         with self._lock:
             self._units += 1
             look, self._look = self._look, None
             newest = look.picture if look is not None else None
             if look is not None:
                 look.picture = None
-        self._worker.submit(partial(self._decide, unit, around, decided))
+        self._worker.submit(partial(self._decide, unit, around, decided, more))
         # What waited in front of the unit has come too late to be early: the unit brings its
         # pictures itself, and a newer one must not be seen before the unit is decided.
         if newest is not None and newest.stamp_ns >= unit.end_ns:
@@ -159,10 +167,16 @@ class BrainQueue:
         # max first: it makes 0 of NaN
         self.loading = Loading(self._brain.name, what, round(100 * min(1.0, max(0.0, share))))
 
-    def _decide(self, unit: Unit, around: Surroundings, decided: Callable[[Decided], None]) -> None:
+    def _decide(self, unit: Unit, around: Surroundings, decided: Decide, more: More) -> None:
         try:
             made = self._made(unit, around)
             decided(made)
+            if made.result.rest is not None:
+                began = time.perf_counter()
+                rest = made.result.rest
+                self._guard(lambda: _hand_on(rest, more))
+                more(None)
+                self.unit_ms[-1] += (time.perf_counter() - began) * 1000.0
             if not made.fault:
                 self._guard(self._brain.settle)
         finally:
@@ -201,3 +215,12 @@ class BrainQueue:
     def _failed(self, text: str) -> None:
         self.failures += 1
         self._report("brain", text)
+
+
+def _hand_on(rest: Generator[Speech, None, None], more: More) -> None:
+    try:
+        for piece in rest:
+            if not more(piece):
+                break
+    finally:
+        rest.close()

@@ -89,6 +89,9 @@ class FallbackBrain(Brain):
     def interrupt(self, heard: str) -> None:
         self._active.interrupt(heard)
 
+    def remember(self, heard: str, unit: int) -> None:
+        self._active.remember(heard, unit)
+
     def chat(self, request: ChatRequest) -> Iterator[str]:
         """The answer of whoever decides; raises BrainError where that is a reserve that cannot."""
         if self._active is self._reserve and not self._reserve.capabilities.chats:

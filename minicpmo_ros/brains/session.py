@@ -82,6 +82,8 @@ class OmniSession:
         self._now_ns = 0
         self._last_unit = 0
         self._last = Decided(UnitResult(Action.LISTEN), brain.name)
+        # Of the unit that was decided last: the epoch of its speech, and whether that ends a turn.
+        self._rest_of: tuple[int, bool] | None = None
         self._check_mode(self._setup.mode)
 
     # -- life -------------------------------------------------------------------------------
@@ -108,7 +110,9 @@ class OmniSession:
     def stop(self, now_ns: int) -> None:
         """End the conversation: speech of any epoch so far must not sound any more."""
         with self._lock:
+            own = self._turns.own_heard(now_ns)
             self._cut(now_ns)
+            self._queue.ask(lambda: self.brain.remember(*own))
             self._say_state(State.IDLE, now_ns, "stopped")
 
     def close(self, timeout_s: float = 10.0) -> None:
@@ -155,10 +159,11 @@ class OmniSession:
             speaking = self._turns.sounding(now_ns) or self._turns.open_turn
             if not (speaking or self._says.waiting):
                 return Interrupted(False, "nothing to stop", self._turns.epoch, "")
+            own = self._turns.own_heard(now_ns)
             heard = self._cut(now_ns)
             self.interruptions += 1
             self._say_state(self._rest_state(), now_ns, reason)
-            self._queue.ask(lambda: self.brain.interrupt(heard))
+            self._queue.ask(lambda: self._tell_cut(heard, own))
             return Interrupted(True, reason, self._turns.epoch, heard)
 
     def say(self, text: str, now_ns: int, interrupt: bool = False) -> int:
@@ -254,11 +259,17 @@ class OmniSession:
 
     # -- inside -----------------------------------------------------------------------------
 
+    def _tell_cut(self, heard: str, own: tuple[str, int]) -> None:
+        self.brain.interrupt(heard)
+        self.brain.remember(*own)
+
     def _watch_clock(self, now_ns: int) -> None:
         if now_ns < self._now_ns - NS_PER_S:
             # Time was set back: what was planned for the old time will never come.
             self._report("clock", f"time went back by {(self._now_ns - now_ns) / NS_PER_S:.1f} s")
+            own = self._turns.own_heard(self._now_ns)
             self._cut(now_ns)
+            self._queue.ask(lambda: self.brain.remember(*own))
             self._ears.reset()
             self._ears.forget()
             self._say_state(self._rest_state(), now_ns, "the clock went back")
@@ -288,7 +299,9 @@ class OmniSession:
                 skipped = UnitResult(Action.LISTEN, reason=reason)
                 self._settle_unit(unit, epoch, replace(self._last, result=skipped, ms=0.0))
                 continue
-            self._queue.unit(unit, around, partial(self._settle_unit, unit, epoch))
+            self._queue.unit(
+                unit, around, partial(self._settle_unit, unit, epoch), partial(self._more, unit)
+            )
 
     def _settle_unit(self, unit: Unit, epoch: int, made: Decided) -> None:
         """Publish what came of a unit; speech of an epoch that has passed is dropped."""
@@ -303,7 +316,8 @@ class OmniSession:
             # Whoever decides now does not go on with a turn that another began, or failed in.
             broken = bool(made.fault) or made.brain != before.brain
             end = self._turns.end(unit.index) if broken else []
-            chunks = self._emit(unit, result) if speaks else []
+            ends = result.end_of_turn and result.rest is None
+            chunks = self._speak(unit, result.speech, ends=ends) if speaks else []
             turn = chunks[0].turn if chunks else 0
             timings = made.ms if self.config.timings else None
             self._publish(
@@ -319,9 +333,29 @@ class OmniSession:
                 self._say_state(self._rest_state(), unit.end_ns, self._detail(before))
             for chunk in [*end, *chunks]:
                 self._publish(chunk)
-            if self._turns.open_turn is None:
-                for job in self._says.release():
-                    self._queue.beside(job)
+            self._rest_of = (self._turns.epoch, result.end_of_turn) if speaks else None
+            self._release_says()
+
+    def _more(self, unit: Unit, piece: Speech | None) -> bool:
+        """Publish more speech of the unit that was decided last; false where it is not wanted."""
+        with self._lock:
+            epoch, ends = self._rest_of or (-1, False)
+            if epoch != self._turns.epoch:
+                return False
+            if piece is None:
+                chunks = self._turns.end(unit.index) if ends else []
+            else:
+                chunks = self._speak(unit, (piece,), ends=False)
+                self._say_state(State.SPEAKING, unit.end_ns, self._state.detail)
+            for chunk in chunks:
+                self._publish(chunk)
+            self._release_says()
+            return True
+
+    def _release_says(self) -> None:
+        if self._turns.open_turn is None:
+            for job in self._says.release():
+                self._queue.beside(job)
 
     def _detail(self, before: Decided) -> str:
         """What to say of a state in which nobody speaks."""
@@ -330,11 +364,9 @@ class OmniSession:
         was_wrong = before.fault or before.trouble
         return f"the brain '{self._last.brain}' answers again" if was_wrong else self._state.detail
 
-    def _emit(self, unit: Unit, result: UnitResult) -> list[SpeechChunk]:
+    def _speak(self, unit: Unit, speech: tuple[Speech, ...], *, ends: bool) -> list[SpeechChunk]:
         start_ns = unit.end_ns + self.config.playback_delay_ms * NS_PER_MS
-        return self._turns.speak(
-            result.speech, unit.index, start_ns, result.end_of_turn, self.config.chunk_s
-        )
+        return self._turns.speak(speech, unit.index, start_ns, ends, self.config.chunk_s)
 
     def _speak_text(self, text: str, number: int, epoch: int) -> None:
         assert self._synthesiser is not None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import reduce
 
 from minicpmo_ros.brains.api import Speech
+from minicpmo_ros.media.words import join
 from minicpmo_ros.messages import (
     EMPTY_SAMPLES,
     NS_PER_S,
@@ -41,7 +43,7 @@ def _piece(speech: Speech, start: int, stop: int, words: list[WordMark], is_last
         for w in words
         if is_last or w.end_sample <= stop
     )
-    text = " ".join(w.text for w in marks)
+    text = reduce(join, (w.text for w in marks), "")
     if not speech.words and start == 0:  # no word times are known: the first piece has it all
         text = speech.text
     return Speech(speech.data[start:stop], text, marks, speech.rate_hz)
@@ -65,6 +67,8 @@ class Turn:
     closed: bool = False
     interrupted_ns: int | None = None
     finished_ns: int | None = None
+    unit: int = -1
+    """Of its last speech."""
     shift_ns: int = 0
     heard_report: str = ""
     _words: list[tuple[int, str]] = field(default_factory=list)
@@ -89,6 +93,7 @@ class Turn:
             self._words.append((self.samples + len(speech.data), speech.text))
         self.samples += len(speech.data)
         self.sequence += 1
+        self.unit = unit
         self.closed = last
         return made
 
@@ -107,7 +112,9 @@ class Turn:
     def heard_at(self, at_ns: int) -> str:
         """Words that have sounded to their end at a time."""
         sounded = (at_ns - self.start_ns - self.shift_ns) * self.rate_hz // NS_PER_S
-        return " ".join(text for end, text in self._words if end <= sounded)
+        if self.finished_ns is not None and at_ns >= self.finished_ns:
+            sounded = self.samples
+        return reduce(join, (text for end, text in self._words if end <= sounded), "")
 
     def report(self, playback: Playback) -> None:
         """Take in what the speaker says about this turn."""
@@ -138,6 +145,7 @@ class Turns:
         self.epoch = 0
         self.count = 0
         self._turns: dict[int, Turn] = {}
+        self._own: Turn | None = None
 
     def reserve(self) -> int:
         """The number of a turn that will be spoken later."""
@@ -173,6 +181,7 @@ class Turns:
         if not pieces:
             return self.end(unit) if ends else []
         turn = self.open_turn or self.begin(self.reserve(), start_ns, pieces[0].rate_hz)
+        self._own = turn
         last = len(pieces) - 1 if ends else None
         return [turn.chunk(piece, unit, i == last) for i, piece in enumerate(pieces)]
 
@@ -195,6 +204,15 @@ class Turns:
                 turn.interrupted_ns = at_ns
         self.epoch += 1
         return cut_turn.heard_at(at_ns) if cut_turn else ""
+
+    def own_heard(self, at_ns: int) -> tuple[str, int]:
+        """Of the last turn that the brain spoke in this epoch, the words that have sounded at a
+        time, and the unit of its last speech; nothing and -1 where there is none.
+        """
+        turn = self._own
+        if turn is None or turn.epoch != self.epoch:
+            return "", -1
+        return turn.heard_at(at_ns), turn.unit
 
     def report(self, playback: Playback) -> None:
         turn = self._turns.get(playback.turn)

@@ -486,3 +486,154 @@ def test_stop_silences_and_says_idle():
     stage.session.stop(stage.now)
     assert stage.session.epoch == 1
     assert stage.of(SessionState)[-1].state is State.IDLE
+
+
+# -- speech that is made while it is published --------------------------------------------------
+
+
+class Piecewise(Script):
+    """Speaks four words of 0.5 s, each made when it is asked for; `made` are those so far."""
+
+    def __init__(self, *, end: bool = True, fails_at: int = 9) -> None:
+        super().__init__()
+        self.made: list[str] = []
+        self.remembered: list[tuple[str, int]] = []
+        self._end, self._fails_at, self._spoken = end, fails_at, False
+
+    def unit(self, unit, around):
+        if self._spoken:
+            return super().unit(unit, around)
+        self._spoken = True
+        pieces = self._pieces()
+        return UnitResult(
+            Action.SPEAK, "one two three four", self._end, "talks", (next(pieces),), pieces
+        )
+
+    def _pieces(self):
+        for number, word in enumerate(["one", "two", "three", "four"]):
+            if number == self._fails_at:
+                raise BrainError("the vocoder is gone")
+            self.made.append(word)
+            mark = WordMark(word, 0, 12_000)
+            yield Speech(np.full(12_000, 1000, np.int16), word, (mark,))
+
+    def remember(self, heard: str, unit: int) -> None:
+        self.remembered.append((heard, unit))
+
+
+def test_the_first_piece_is_published_before_the_next_is_made():
+    brain = Piecewise()
+    made_when_published = []
+    stage = Stage(brain=brain)
+    keep = stage.out.append
+
+    def publish(message):
+        if isinstance(message, SpeechChunk):
+            made_when_published.append(len(brain.made))
+        keep(message)
+
+    stage.session._publish = publish
+    stage.hear(1.0)
+    assert made_when_published[:4] == [1, 2, 3, 4]
+    chunks = stage.of(SpeechChunk)
+    assert [c.text for c in chunks] == ["one", "two", "three", "four", ""]
+    assert [c.last for c in chunks] == [False, False, False, False, True]
+    assert [c.sequence for c in chunks] == [0, 1, 2, 3, 4]
+    assert [c.stamp_ns for c in chunks] == [at(1), at(1.5), at(2), at(2.5), at(3)]
+    assert stage.of(Decision)[0].turn == 1
+
+
+def test_a_turn_in_pieces_goes_on_in_the_next_unit():
+    stage = Stage(brain=Piecewise(end=False))
+    stage.hear(1.0)
+    assert not any(c.last for c in stage.of(SpeechChunk))
+    stage.brain.results.append(talk(0.5, "five"))
+    stage.hear(1.0)
+    assert [(c.turn, c.last) for c in stage.of(SpeechChunk)][-1] == (1, True)
+
+
+def test_what_is_cut_off_while_it_is_made_is_made_no_further():
+    brain = Piecewise()
+    stage = Stage(brain=brain)
+    keep = stage.out.append
+
+    def publish(message):
+        keep(message)
+        if isinstance(message, SpeechChunk) and message.sequence == 1:
+            stage.session.interrupt("enough", message.stamp_ns)
+
+    stage.session._publish = publish
+    stage.hear(1.0)
+    assert brain.made == ["one", "two", "three"]
+    assert [c.text for c in stage.of(SpeechChunk)] == ["one", "two"]
+    assert brain.remembered == [("one", 0)]
+    assert stage.session.epoch == 1
+
+
+def test_speech_that_fails_on_its_way_is_told_and_the_turn_ends():
+    stage = Stage(brain=Piecewise(fails_at=2))
+    stage.hear(1.0)
+    assert [c.text for c in stage.of(SpeechChunk)] == ["one", "two", ""]
+    assert stage.of(SpeechChunk)[-1].last
+    assert any("the vocoder is gone" in text for _, text in stage.problems)
+    assert stage.session.brain_failures == 1
+
+
+def test_a_text_to_say_waits_for_the_pieces_that_are_still_made():
+    stage = Stage(brain=Piecewise(), synthesiser=Parrot())
+    keep = stage.out.append
+
+    def publish(message):
+        keep(message)
+        if isinstance(message, SpeechChunk) and (message.turn, message.sequence) == (1, 0):
+            stage.session.say("later", stage.now)
+
+    stage.session._publish = publish
+    stage.hear(1.0)
+    assert [(c.turn, c.text) for c in stage.of(SpeechChunk)][4:] == [(1, ""), (2, "later")]
+
+
+# -- what the brain is told of its own turns ------------------------------------------------------
+
+
+def test_a_brain_is_told_what_was_heard_of_its_own_turn_and_in_which_unit():
+    brain = Piecewise()
+    stage = Stage(brain=brain, synthesiser=Parrot())
+    stage.hear(2.2)
+    stage.session.interrupt("enough", stage.now)
+    assert brain.remembered == [("one two", 0)]
+    # In the next epoch it has said nothing.
+    turn = stage.session.say("hello there", stage.now)
+    stage.hear(0.6)
+    stage.session.interrupt("enough", stage.now)
+    assert stage.session.turn(turn).heard_at(stage.now) == "hello"
+    assert brain.interrupted == ["one two", "hello"]
+    assert brain.remembered[1:] == [("", -1)]
+
+
+def test_a_turn_that_was_heard_is_not_cut_by_what_comes_behind_it():
+    brain = Piecewise()
+    stage = Stage(brain=brain, synthesiser=Parrot())
+    stage.hear(3.5)
+    stage.session.say("hello there", stage.now)
+    stage.session.interrupt("enough", stage.now)
+    assert brain.remembered == [("one two three four", 0)]
+
+
+def test_when_the_clock_goes_back_what_was_heard_until_then_counts():
+    brain = Piecewise()
+    stage = Stage(brain=brain)
+    stage.hear(2.2)
+    stage.now -= 100 * NS_PER_S
+    stage.hear(0.1)
+    assert brain.remembered == [("one two", 0)]
+
+
+def test_words_of_scripts_without_spaces_are_told_without():
+    marks = (WordMark("你", 0, 12_000), WordMark("好", 12_000, 24_000))
+    speech = Speech(np.full(24_000, 1000, np.int16), "你好", marks)
+    stage = Stage(UnitResult(Action.SPEAK, "你好", True, "talks", (speech,)), chunk_s=2.0)
+    stage.hear(1.9)
+    stage.hear(0.2)
+    assert stage.of(SpeechChunk)[0].text == "你好"
+    assert stage.session.interrupt("enough", at(2) - 1).heard == "你"
