@@ -80,7 +80,7 @@ def bench(
     _check_room(config, wanted, tokens)
     growth, session = (GROWTH_SIZE, SESSION_SIZE) if size == "full" else (size, size)
     seconds = int(hours * HOUR)
-    total = 2 + len(pieces(config, wanted)) + units + STEPS + seconds
+    total = 2 + len(pieces(config, wanted)) + 2 * units + STEPS + seconds
     with Progress(transient=True) as bar:
         task = bar.add_task("layers", total=total)
 
@@ -234,7 +234,8 @@ def _figures(size: str, layers: Found, encoders: Found, whole: Found) -> list[Fi
     figures.append(at_most(f"{name}rss_gb_{size}_int4", peak, MEMORY_GB, "GB"))
     figures.append(Figure(f"{name}rss_gb_loaded", whole["rss.loaded"] / 1e9, "GB"))
     figures.append(Figure(f"{name}loading_s", whole["loading_s"], "s"))
-    for unit in ("listen", "listen_early", "speak", "speak_early", "settle"):
+    kinds = ("listen", "speak", "first_sound")
+    for unit in (*kinds, *(f"{kind}_early" for kind in kinds), "settle"):
         if f"unit.{unit}" in whole:
             figures.append(Figure(f"{name}unit_{unit}_ms", whole[f"unit.{unit}"], "ms"))
     return figures

@@ -88,16 +88,20 @@ def unit_ms(
     config: DuplexConfig,
     advance: Callable[[], None] = lambda: None,
     prompt_tokens: int = 0,
+    speak: Callable[[str], object] | None = None,
 ) -> dict[str, float]:
     """Medians over units with a picture each, five that listen and three that speak in turn.
 
     Args:
         prompt_tokens: so long a prompt is read first, beside the model's own.
+        speak: makes sound of a unit's words.
 
     Returns:
         ms: listening and speaking units, from their end to what they came to, with their picture
         looked at then or, "_early", before; "settle", which is after that; "loop", what of a unit
-        is neither network nor the cutting of its picture, and its share of the whole in percent.
+        is neither network nor the cutting of its picture, and its share of the whole in percent;
+        with `speak`, "first_sound" and "first_sound_early", from the end of the unit that begins a
+        turn to the sound of its words.
     """
     clock = _Clock()
     script = Script(tokenizer)
@@ -127,15 +131,20 @@ def unit_ms(
         began = time.perf_counter()
         outcome = conversation.hear(second, shown)
         decided = time.perf_counter()
+        if speak is not None and place == LOOP - TURN:
+            speak(outcome.utterance.text)
+            sounds = "first_sound_early" if early else "first_sound"
+            spans[sounds].append((time.perf_counter() - began) * MS)
+        heard = time.perf_counter()
         conversation.settle()
         ended = time.perf_counter()
         if number:  # the first warms up
             kind = ("speak" if speaks else "listen") + ("_early" if early else "")
             spans[kind].append((decided - began) * MS)
-            spans["settle"].append((ended - decided) * MS)
-            ours = (ended - began) * MS - clock.ms - outcome.ms["picture"]
-            spans["loop"].append(ours)
-            whole += (ended - began) * MS
+            spans["settle"].append((ended - heard) * MS)
+            spent = (decided - began + ended - heard) * MS
+            spans["loop"].append(spent - clock.ms - outcome.ms["picture"])
+            whole += spent
         advance()
     found = {name: median(values) for name, values in spans.items()}
     found["loop_percent"] = 100.0 * sum(spans["loop"]) / whole

@@ -101,6 +101,7 @@ def test_every_figure_that_is_promised_is_measured(
     promised |= {"decode_over_torch_bf16", "prefill_over_torch_bf16", "loading_s"}
     promised |= {f"{stage}_over_torch_{kind}" for stage in ("vision", "audio") for kind in KINDS}
     promised |= {f"unit_{kind}_ms" for kind in ("listen", "listen_early", "speak", "speak_early")}
+    promised |= {f"unit_{kind}_ms" for kind in ("first_sound", "first_sound_early")}
     promised |= {f"unit_ms.{name}" for name in ("pictures.0", "pictures.2", "slices.1")}
     promised |= {"unit_ms.context.600", "session_0.00305556h_unit_time_ratio"}
     if llamacpp.missing() is None:
@@ -113,7 +114,7 @@ def test_every_figure_that_is_promised_is_measured(
     assert figures["engines.tiny.rss_gb_tiny_int4"] == measured["rss.peak"] / 1e9
     # 16 units with a picture each, behind so long a prompt that all tokens are used.
     assert measured["prompt"] + 16 * (64 + 2 + 10 + 12) == TOKENS - 80
-    assert len(units) == 16
+    assert len(units) == 2 * 16
     printed = capsys.readouterr().out
     assert "600 tokens of context" in printed
     assert "read 74" in printed
