@@ -39,7 +39,7 @@ class Lesson:
 # Up to this share of the way the senses are trained apart, hearing in every other process.
 APART = 0.35
 # Up to each share of the way: the lengths of episodes, any of which may come.
-_LENGTHS = ((APART, (4,)), (0.55, (4, 8)), (0.78, (8, 12)), (1.01, (12, 16, 24)))
+_LENGTHS = ((APART, (4,)), (0.5, (4, 8)), (0.7, (8, 12)), (1.01, (12, 16, 24)))
 _CAMERA_SHARE = 0.7
 
 
