@@ -157,7 +157,7 @@ class TorchNetwork(Network):
             CheckpointError: see `model.checkpoint.Checkpoint`.
             ConfigError: no such device or precision, or this device has not that precision.
         """
-        where = _device(device)
+        where = torch_device(device)
         if threads:
             torch.set_num_threads(threads)
         checkpoint = Checkpoint(directory)
@@ -233,7 +233,8 @@ class TorchNetwork(Network):
         return self._speech
 
 
-def _device(name: str) -> torch.device:
+def torch_device(name: str) -> torch.device:
+    """"cpu", "cuda", "cuda:N", or "auto": cuda if there is one. Raises ConfigError for others."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     with contextlib.suppress(RuntimeError):
