@@ -6,33 +6,24 @@ it, or in a folder for caches where beside it nothing can be written, is read fr
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minicpmo_ros.errors import CheckpointError
-from minicpmo_ros.model.fingerprint import sha256
+from minicpmo_ros.model.conversion import Source, find
 from minicpmo_ros.model.torch_file import read_torch_file
 
 log = logging.getLogger(__name__)
 
 Tensors = dict[str, Tensor]
 Made = TypeVar("Made")
-# What is kept, and under which names; one of another layout is made anew.
-LAYOUT = "2"
-
-
-def default_cache() -> Path:
-    """minicpmo_ros/weights in the user's folder for caches."""
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(caches).expanduser() / "minicpmo_ros" / "weights"
 
 
 def made_of_weights(
@@ -47,29 +38,23 @@ def made_of_weights(
     Args:
         file: need not be there any more if it was converted beside itself.
         make: copies what it keeps. What it refuses is not kept as safetensors.
-        cache: folder for what cannot be written beside it; `default_cache()` if None. If neither
-            can be written, a warning is logged, and the .pt file is read again each time.
+        cache: folder for what cannot be written beside it; None: `conversion.default_cache()`. If
+            neither can be written, a warning is logged, and the .pt file is read again each time.
         simplify: is done once, before tensors are kept.
 
     Raises:
         CheckpointError: missing, or see `read_torch_file`; and what `make` and `simplify` raise.
     """
-    beside = file.with_suffix(".safetensors")
+    if place := find(file, cache):
+        return make(_load(place))
     if not file.exists():
-        if _about(beside):
-            return make(_load(beside))
         raise CheckpointError(
             f"{file} is missing; the published checkpoint has it in assets/token2wav"
         )
-    source = _Source(file)
-    places = (beside, (cache or default_cache()) / f"{file.stem}-{source.name}.safetensors")
-    for place in places:
-        if source.is_in(place):
-            return make(_load(place))
     tensors = simplify(read_torch_file(file))
     made = make(tensors)
-    refusals = []
-    for place in places:
+    source, refusals = Source(file), []
+    for place in source.places(cache):
         try:
             _write(place, tensors, source.about)
         except (OSError, SafetensorError) as error:
@@ -78,47 +63,6 @@ def made_of_weights(
             return made
     log.warning("%s is converted at every start: %s", file, "; ".join(refusals))
     return made
-
-
-class _Source:
-    """A .pt file, and whether something was made of it. Its bytes are read only where its size is
-    right and its time is not, as in a copy."""
-
-    def __init__(self, file: Path) -> None:
-        found = file.stat()
-        self._file = file
-        self._stamp = {"size": str(found.st_size), "changed_ns": str(found.st_mtime_ns)}
-        self._sha256 = ""
-
-    @property
-    def name(self) -> str:
-        """Of what is made of it, in a folder for what is made of others, too."""
-        return hashlib.sha256(str(self._file.resolve()).encode()).hexdigest()[:16]
-
-    @property
-    def sha256(self) -> str:
-        self._sha256 = self._sha256 or sha256(self._file)
-        return self._sha256
-
-    @property
-    def about(self) -> dict[str, str]:
-        return {"format": "pt", "layout": LAYOUT, "of_sha256": self.sha256, **self._stamp}
-
-    def is_in(self, place: Path) -> bool:
-        about = _about(place)
-        if about.get("layout") != LAYOUT or about.get("size") != self._stamp["size"]:
-            return False
-        same_time = about.get("changed_ns") == self._stamp["changed_ns"]
-        return same_time or about.get("of_sha256") == self.sha256
-
-
-def _about(place: Path) -> Mapping[str, str]:
-    """What a converted file says of itself; nothing if there is none that can be read."""
-    try:
-        with safe_open(place, framework="pt") as opened:
-            return opened.metadata() or {}
-    except (OSError, SafetensorError):
-        return {}
 
 
 def _load(place: Path) -> Tensors:

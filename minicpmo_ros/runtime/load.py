@@ -5,6 +5,7 @@ No torch is imported where everything is built and the recipe does not name it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from minicpmo_ros.runtime.engines.pieces import (
     GRAPH_FILE,
     GRAPH_RUNTIME,
     Piece,
+    Sizes,
     pieces,
 )
 from minicpmo_ros.runtime.engines.planning import check_memory, planned
@@ -104,6 +106,33 @@ def ensure(
     )
     config = ModelConfig.load(directory)
     found = jobs(directory, mark, config, recipe, cache)
+    span = BUILT - HASHED
+    return files_of(
+        directory,
+        found,
+        cache,
+        lambda what, share: progress(f"building {what}", HASHED + span * share),
+        say,
+        lambda own: _check_room(config, recipe, cache, own, kv_capacity),
+    )
+
+
+Jobs = list[tuple[Piece, build.Job]]
+
+
+def files_of(
+    directory: Path,
+    found: Jobs,
+    cache: EngineCache,
+    progress: Progress,
+    say: build.Say,
+    check_room: Callable[[Jobs], None],
+) -> dict[Piece, Path]:
+    """Files of all pieces, of jobs that make them where they are not there; see `ensure`.
+
+    check_room: is given those that are to be in the cache, and raises EngineError where they would
+    not fit.
+    """
     shipped = ShippedEngines(directory)
     folders = {}
     for piece, job in found:
@@ -111,15 +140,8 @@ def ensure(
         if piece.runtime not in TENSORRT and (folder := shipped.find(job.key, say)):
             folders[job.key.name] = folder
     own = [(piece, job) for piece, job in found if job.key.name not in folders]
-    _check_room(config, recipe, cache, own, kv_capacity)
-    span = BUILT - HASHED
-    built = build.run(
-        [job for _, job in own],
-        cache,
-        directory,
-        lambda what, share: progress(f"building {what}", HASHED + span * share),
-        say,
-    )
+    check_room(own)
+    built = build.run([job for _, job in own], cache, directory, progress, say)
     folders |= {job.key.name: folder for (_, job), folder in zip(own, built, strict=True)}
     files = {}
     for piece, job in found:
@@ -233,13 +255,14 @@ class Loader:
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: Sizes,
         files: dict[Piece, Path],
         threads: int,
         progress: Progress,
         device: str = "cpu",
     ) -> None:
-        self._config, self._files, self._threads = config, files, threads
+        self._config: Any = config
+        self._files, self._threads = files, threads
         self._device = device
         self._progress = progress
         self._loaded = 0

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from minicpmo_ros.errors import CheckpointError
 from minicpmo_ros.model import converted
-from minicpmo_ros.model.flow import loader
 from minicpmo_ros.model.flow.config import FlowConfig
 from minicpmo_ros.model.flow.loader import load_flow
 from minicpmo_ros.model.flow.network import own_name, published_name
@@ -217,7 +216,7 @@ def test_nothing_in_the_settings_is_constructed(assets: Path, tmp_path: Path) ->
 
 
 def test_settings_are_looked_up_by_path(assets: Path) -> None:
-    settings = FlowSettings(assets / loader.SETTINGS)
+    settings = FlowSettings(assets / "flow.yaml")
     assert settings.get("flow.encoder.num_up_blocks") == 2
     assert settings.get("flow.output_type") == "mel"
     assert settings.get("flow.encoder") is None

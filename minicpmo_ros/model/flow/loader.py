@@ -13,10 +13,8 @@ from minicpmo_ros.model.converted import made_of_weights
 from minicpmo_ros.model.flow.config import GUIDANCE, FlowConfig
 from minicpmo_ros.model.flow.network import Flow, own_name, published_shapes
 from minicpmo_ros.model.flow.settings import FlowSettings
+from minicpmo_ros.model.vocoder import FLOW_FILE, FLOW_SETTINGS
 from minicpmo_ros.model.weight_files import listed
-
-WEIGHTS = "flow.pt"
-SETTINGS = "flow.yaml"
 
 
 def load_flow(
@@ -39,7 +37,7 @@ def load_flow(
         CheckpointError: a file is missing, damaged, or not what the network needs; the message
             names tensors that are missing, left over, or of another shape.
     """
-    file = Path(directory) / WEIGHTS
+    file = Path(directory) / FLOW_FILE
 
     def made(tensors: Mapping[str, Tensor]) -> Flow:
         config = checked_config(file, tensors)
@@ -63,7 +61,7 @@ def checked_config(file: Path, tensors: Mapping[str, Tensor]) -> FlowConfig:
         CheckpointError: see `load_flow`.
     """
     shapes = {name: tuple(x.shape) for name, x in tensors.items()}
-    beside = file.with_name(SETTINGS)
+    beside = file.with_name(FLOW_SETTINGS)
     settings = FlowSettings(beside) if beside.exists() else None
     guidance = GUIDANCE if settings is None else settings.guidance
     try:

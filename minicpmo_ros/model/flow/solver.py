@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Times = NDArray[np.float32]
+TABLE_STEPS = 10
+"""What is computed beforehand for times is there for 1 to so many steps."""
 
 
 def schedule(steps: int) -> Times:
@@ -15,6 +17,11 @@ def schedule(steps: int) -> Times:
     times = (1.0 - np.cos(part * np.pi / 2)).astype(np.float32)
     times[-1] = 1.0
     return times
+
+
+def table_times() -> Times:
+    """Times at which any step of up to TABLE_STEPS begins: float32 [N], rising."""
+    return np.unique(np.concatenate([schedule(count + 1)[:-1] for count in range(TABLE_STEPS)]))
 
 
 def guided(velocities: NDArray[np.float32], guidance: float) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class TorchSolver:
         self._estimator = estimator
         self._modulation = estimator.modulation(times)
         weight = estimator.in_proj.weight
-        on = {"dtype": weight.dtype, "device": weight.device}
+        on: Any = {"dtype": weight.dtype, "device": weight.device}
         shape = (len(times), sizes.layers, 2, sizes.heads, slots, sizes.head_dim)
         self._k, self._v = (torch.empty(shape, **on) for _ in "kv")
         before = (len(times), sizes.layers, 2, 2 * sizes.hidden, sizes.kernel - 1)

@@ -12,12 +12,9 @@ from minicpmo_ros.errors import CheckpointError
 from minicpmo_ros.model.converted import made_of_weights
 from minicpmo_ros.model.hift.config import HiftConfig
 from minicpmo_ros.model.hift.vocoder import Vocoder
+from minicpmo_ros.model.vocoder import HIFT_FILES, hift_file
 from minicpmo_ros.model.weight_files import listed
 
-PUBLISHED = "hift.pt"
-# In asset sets since minicpmo-utils 1.0.7, whose hift.pt is another network, this is what hift.pt
-# was before.
-ORIGINAL = "hift_original.pt"
 PREFIX = "generator."
 # Gain and direction of a normed weight, as older and as newer versions of torch call them.
 NORMED = (
@@ -27,16 +24,8 @@ NORMED = (
 
 
 def vocoder_file(assets: Path | str) -> Path:
-    """The weights of this vocoder in a folder of assets (assets/token2wav of a checkpoint).
-
-    Raises:
-        CheckpointError: there are none.
-    """
-    assets = Path(assets)
-    for name in (ORIGINAL, PUBLISHED):
-        if (assets / name).is_file():
-            return assets / name
-    raise CheckpointError(f"{assets} has no vocoder, {PUBLISHED}")
+    """See `model.vocoder.hift_file`."""
+    return hift_file(Path(assets))
 
 
 def load_vocoder(
@@ -143,6 +132,6 @@ def _refuse_causal(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     if widths == [5, 4]:
         raise CheckpointError(
             f"{file} has the weights of the causal vocoder that minicpmo-utils 1.0.7 brought, which"
-            f" is not supported. {ORIGINAL} of the same folder is: load that, or the asset set of"
-            " five files for minicpmo-utils 1.0.5 and 1.0.6"
+            f" is not supported. {HIFT_FILES[0]} of the same folder is: load that, or the asset set"
+            " of five files for minicpmo-utils 1.0.5 and 1.0.6"
         )

@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 
 from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.vocoder import VocoderConfig
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.cache_entry import EngineKey
-from minicpmo_ros.runtime.engines.pieces import GRAPH_FILE, Piece
+from minicpmo_ros.runtime.engines.pieces import GRAPH_FILE, Piece, Sizes
 
 Progress = Callable[[str, float], None]
 """Called with what is being built, and the share of all that is done."""
 Say = Callable[[str], None]
 Read = Callable[[str], np.ndarray]
 """Gives the float32 values of a checkpoint's parameter, by its name."""
+
+
+Advance = Callable[[float], None]
+"""Called with the share of one job that is done."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Job:
     """
 
     key: EngineKey
-    make: Callable[[Path, Callable[[float], None]], None]
+    make: Callable[[Path, Advance], None]
     nbytes: int
     weight: float
 
@@ -138,7 +143,7 @@ def extras(what: str) -> Iterator[None]:
 
 def write_piece(
     read: Read,
-    config: ModelConfig,
+    config: Sizes,
     piece: Piece,
     folder: Path,
     advance: Callable[[float], None] = lambda share: None,
@@ -148,6 +153,11 @@ def write_piece(
     from minicpmo_ros.runtime.export import plans
     from minicpmo_ros.runtime.export.writer import export
 
+    if isinstance(config, VocoderConfig) and piece.is_table:
+        from minicpmo_ros.runtime.export.vocoder_weights import write_tables
+
+        write_tables(read, config, folder)
+        return
     if piece.is_table:
         _write_tables(piece, read, folder, advance)
         return

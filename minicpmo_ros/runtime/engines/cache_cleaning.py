@@ -8,6 +8,7 @@ from pathlib import Path
 
 from minicpmo_ros.errors import CheckpointError
 from minicpmo_ros.model.fingerprint import Progress, fingerprint, remembered_directories
+from minicpmo_ros.model.vocoder import assets_of, vocoder_fingerprint
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.cache_entry import Entry
 
@@ -53,4 +54,7 @@ def _current_fingerprints(cache: EngineCache, entries: list[Entry], progress: Pr
     for directory in sorted(directories):
         with contextlib.suppress(CheckpointError):
             found.add(fingerprint(directory, cache.fingerprints, progress))
+        with contextlib.suppress(CheckpointError):
+            if assets := assets_of(directory):
+                found.add(vocoder_fingerprint(assets, cache.fingerprints, progress))
     return found

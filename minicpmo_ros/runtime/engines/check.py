@@ -21,7 +21,9 @@ from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.mel import WINDOW_FRAMES
 from minicpmo_ros.model.picture import batch, slices
 from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND
-from minicpmo_ros.runtime.engines.pieces import Piece
+from minicpmo_ros.model.vocoder import VocoderConfig
+from minicpmo_ros.runtime.engines.pieces import Piece, Sizes
+from minicpmo_ros.runtime.engines.vocoder_feeds import vocoder_feeds
 from minicpmo_ros.runtime.export import plans
 from minicpmo_ros.runtime.export.calibration import Calibration
 from minicpmo_ros.runtime.export.writer import Importance, Read
@@ -41,6 +43,8 @@ LARGEST_HALF = 65504.0
 # What half precision, or inputs that are rounded to eight bits, explain in a layer. Errors of
 # layers add up as roundings do that know nothing of each other: by the root of their number.
 EXPECTED = {"fp32": 1e-4, "fp16": 2e-2, "int8": 5e-2, "int4": 5e-2}
+# Pitch is summed to phases: single precision is off by some thousandths of a wave in a second.
+EXPECTED_OF = {"hift": 2e-2}
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ class Checked:
 
     Errors are square roots of mean squares, as shares of those of what is right, the worst of all
     steps; runtime: against the file's own weights; whole: against the checkpoint's. rows: runtime's
-    of the keys. largest: of all that flows through the stage in torch; above 65,504 half precision
-    overflows. layers: in the file, 1 for a head.
+    of the keys, or of all outputs but the first. largest: of all that flows through the stage in
+    torch; above 65,504 half precision overflows. layers: in the file, 1 for a head.
     """
 
     piece: Piece
@@ -64,7 +68,8 @@ class Checked:
     def expected(self) -> bool:
         """Whether the runtime's error is what its precision explains, and all values fit."""
         fits = self.piece.dtype == "float32" or self.largest < LARGEST_HALF
-        limit = EXPECTED[self.piece.precision] * self.layers**0.5
+        expected = EXPECTED_OF.get(self.piece.name, EXPECTED[self.piece.precision])
+        limit = expected * self.layers**0.5
         return fits and all(error <= limit for error in (self.runtime, self.rows))  # never NaN
 
 
@@ -79,7 +84,7 @@ class TorchStage(nn.Module):
     def __init__(
         self,
         piece: Piece,
-        config: ModelConfig,
+        config: Sizes,
         read: Read,
         importance: Importance | None = None,
     ) -> None:
@@ -121,6 +126,8 @@ class TorchStage(nn.Module):
             found = self.stage(*given)
         if not isinstance(found, tuple):
             return [found.numpy()]
+        if not isinstance(found[1], list):
+            return [one.numpy() for one in found]
         return [found[0].numpy(), *(rows.numpy() for rows in found[1])]
 
 
@@ -191,14 +198,39 @@ def check(
         exact = _in_torch(TorchStage(piece, config, read), steps, caches)
         if caches:
             hidden[piece.part] = np.concatenate(exact.outputs)
-        yield Checked(
-            piece,
-            runtime=_worst(zip(mine.outputs, rounded.outputs, strict=True)),
-            whole=_worst(zip(mine.outputs, exact.outputs, strict=True)),
-            rows=_worst(zip(mine.keys, rounded.keys, strict=True)) if caches else 0.0,
-            largest=max(rounded.largest, exact.largest),
-            layers=_layers(config, piece),
-        )
+        yield _checked(piece, mine, rounded, exact, _layers(config, piece))
+
+
+def check_vocoder(config: VocoderConfig, read: Read, loader: Loader) -> Iterator[Checked]:
+    """The same for a vocoder's files. read: weights by the names of `model.vocoder`."""
+    random = np.random.default_rng(0)
+    for piece in loader.pieces:
+        if piece.is_table:
+            continue
+        steps = [Step(feed) for feed in vocoder_feeds(piece, config, random)]
+        mine = _built(loader, piece, steps)
+        rounded = _in_torch(TorchStage(piece, config, read, unknown), steps, [])
+        exact = _in_torch(TorchStage(piece, config, read), steps, [])
+        if piece.name == "hift":
+            for ran in (mine, rounded, exact):
+                # Phases are the last of three, and one cycle is as good as none.
+                ran.keys[2::3] = [np.sin(2 * np.pi * cycles) for cycles in ran.keys[2::3]]
+        layers = {
+            "flow.encoder": config.flow.conformer.layers + config.flow.conformer.up_layers,
+            "flow.estimator": config.flow.estimator.layers,
+        }
+        yield _checked(piece, mine, rounded, exact, layers.get(piece.name, 1))
+
+
+def _checked(piece: Piece, mine: Ran, rounded: Ran, exact: Ran, layers: int) -> Checked:
+    return Checked(
+        piece,
+        runtime=_worst(zip(mine.outputs, rounded.outputs, strict=True)),
+        whole=_worst(zip(mine.outputs, exact.outputs, strict=True)),
+        rows=_worst(zip(mine.keys, rounded.keys, strict=True)) if mine.keys else 0.0,
+        largest=max(rounded.largest, exact.largest),
+        layers=layers,
+    )
 
 
 def unknown(name: str) -> Array | None:
@@ -241,7 +273,10 @@ def _built(loader: Loader, piece: Piece, steps: list[Step]) -> Ran:
     ran = Ran([], [])
     if not steps[0].rows:
         stage = loader.stage(piece.name)
-        ran.outputs = [stage.run(step.feed)[0] for step in steps]
+        for step in steps:
+            first, *others = stage.run(step.feed)
+            ran.outputs.append(first)
+            ran.keys += others
         return ran
     cached = loader.cached_file(piece)
     cache = cached.cache(sum(step.rows for step in steps))
@@ -260,10 +295,12 @@ def _in_torch(stage: TorchStage, steps: list[Step], shapes: list[tuple[int, int,
         past = {"past": np.array([at], np.int64)} if caches else {}
         out, *own = stage.run({**step.feed, **past, **named})
         ran.outputs.append(out)
+        if not caches:
+            ran.keys += own
+            continue
         for cache, some in zip(caches, own, strict=True):
             cache[:, at : at + step.rows] = some
-        if caches:
-            ran.keys.append(np.stack(own[0::2]))
+        ran.keys.append(np.stack(own[0::2]))
         at += step.rows
     ran.largest = stage.largest
     return ran

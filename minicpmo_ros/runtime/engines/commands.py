@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,14 @@ from minicpmo_ros.errors import CheckpointError, ConfigError, EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.fingerprint import fingerprint
 from minicpmo_ros.model.sums import write_sums
-from minicpmo_ros.runtime import load
+from minicpmo_ros.model.vocoder import (
+    ASSETS,
+    FLOW,
+    VocoderConfig,
+    assets_of,
+    vocoder_fingerprint,
+)
+from minicpmo_ros.runtime import load, vocoder_load
 from minicpmo_ros.runtime.engines import planning, recipe
 from minicpmo_ros.runtime.engines.build import Progress, extras
 from minicpmo_ros.runtime.engines.cache import EngineCache
@@ -24,6 +32,8 @@ from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
 from minicpmo_ros.runtime.engines.shipped import ShippedEngines
 
 if TYPE_CHECKING:
+    from minicpmo_ros.runtime.engines.check import Checked
+    from minicpmo_ros.runtime.engines.pieces import Piece
     from minicpmo_ros.runtime.export.calibration import Calibration
     from minicpmo_ros.runtime.export.layerwise import CalibrationSequence
 
@@ -42,8 +52,9 @@ def plan(directory: Path, name: str) -> None:
     config = _config(directory)
     with progress_bar() as progress:
         mark = _fingerprint(directory, cache, progress)
-    built = _built(directory, mark, config, wanted, cache)
-    found = planning.planned(config, wanted, built)
+        vocoder, speaks = _vocoder(directory, wanted, cache, progress)
+    built = _built(directory, mark, config, wanted, cache, vocoder, speaks)
+    found = planning.planned(config, wanted, built, vocoder)
     console = _console()
     console.print(f"{directory} with the recipe {wanted.name}: {wanted.description}")
     table = Table("part", "runs on", "precision", "disk", "memory to build", "built")
@@ -71,7 +82,10 @@ def plan(directory: Path, name: str) -> None:
         f"to run: {bytes_text(run.total)} of {run.where}: weights {bytes_text(run.weights)},"
         f" {run.kv_tokens} tokens of context {bytes_text(run.kv)}, sound"
         f" {bytes_text(run.sound)}, work {bytes_text(run.work)}"
+        + (f", vocoder {bytes_text(run.vocoder)}" if run.vocoder else "")
     )
+    if vocoder is None:
+        console.print(f"no vocoder: {directory / ASSETS} has no flow.pt and hift.pt")
     have = 0 if run.where == "card" else total_bytes()
     planning.check_memory(config, wanted, have, found.build_memory, available_bytes())
 
@@ -98,6 +112,7 @@ def build(
         if wanted.scaling == "awq" and sequences is not None:
             calibrated(directory, cache, sequences, progress)
         files = load.ensure(directory, wanted, cache, progress, console.print)
+        files |= vocoder_load.ensure_vocoder(directory, wanted, cache, progress, console.print)
     entries = {file if piece.is_table else file.parent for piece, file in files.items()}
     if ship:
         entries = set(ShippedEngines(directory).put(sorted(entries)))
@@ -109,7 +124,7 @@ def build(
 
 def _check_ships(wanted: recipe.Recipe) -> None:
     """Raise ConfigError for a recipe whose files would be of no use on another machine."""
-    if on_card := wanted.runtimes & set(TENSORRT):
+    if on_card := {*wanted.runtimes, wanted.vocoder.runtime} & set(TENSORRT):
         raise ConfigError(
             f"the recipe '{wanted.name}' runs on {', '.join(sorted(on_card))}, whose engines belong"
             " to a kind of card and do not ship; take one for onnxruntime"
@@ -174,17 +189,19 @@ def check(directory: Path, name: str, sequences: Sequences | None = None) -> boo
     right = True
     with progress_bar() as progress:
         files = load.ensure(directory, wanted, cache, progress, console.print)
+        spoken = vocoder_load.ensure_vocoder(directory, wanted, cache, progress, console.print)
         checkpoint = Checkpoint(directory)
         mark = _fingerprint(directory, cache, progress)
         calibration = load.calibration_of(cache, mark) if wanted.scaling == "awq" else None
         loader = load.Loader(
             checkpoint.config, files, wanted.threads, lambda what, share: None, wanted.device
         )
-        count = sum(not piece.is_table for piece in files)
+        count = sum(not piece.is_table for piece in (*files, *spoken))
         done = checking.check(
             checkpoint.config, lambda name: checkpoint.read(name).numpy(), loader, calibration
         )
-        for number, one in enumerate(done, start=1):
+        of_vocoder = _vocoder_checked(directory, wanted, spoken)
+        for number, one in enumerate(itertools.chain(done, of_vocoder), start=1):
             progress(f"checked {one.piece.name}", number / count)
             right = right and one.expected
             table.add_row(
@@ -204,6 +221,25 @@ def check(directory: Path, name: str, sequences: Sequences | None = None) -> boo
     if sequences is not None:
         _report(directory, calibration, sequences(), console)
     return right
+
+
+def _vocoder_checked(
+    directory: Path, wanted: recipe.Recipe, files: dict[Piece, Path]
+) -> Iterator[Checked]:
+    """See `check.check_vocoder`; nothing where there are no files."""
+    if not files:
+        return
+    from minicpmo_ros.runtime.engines.check import check_vocoder
+    from minicpmo_ros.runtime.export.vocoder_weights import read_assets, read_config
+
+    assets = directory / ASSETS
+    config = read_config(assets)
+    load.runtime(wanted.vocoder.runtime, device=wanted.device)
+    loader = load.Loader(config, files, wanted.threads, lambda what, share: None, wanted.device)
+    flow, hift = (read_assets(assets, part) for part in ("flow", "hift"))
+    yield from check_vocoder(
+        config, lambda name: flow(name) if name.startswith(FLOW) else hift(name), loader
+    )
 
 
 def _report(
@@ -273,16 +309,39 @@ def _fingerprint(directory: Path, cache: EngineCache, progress: Progress) -> str
     )
 
 
+def _vocoder(
+    directory: Path, wanted: recipe.Recipe, cache: EngineCache, progress: Progress
+) -> tuple[VocoderConfig | None, str]:
+    """Of a checkpoint with assets, the sizes of its vocoder and its fingerprint."""
+    assets = assets_of(directory)
+    if assets is None:
+        return None, ""
+    mark = vocoder_fingerprint(
+        assets,
+        cache.fingerprints,
+        lambda done, total: progress("reading the vocoder", done / max(total, 1)),
+    )
+    return vocoder_load.vocoder_config(directory, mark, wanted, cache), mark
+
+
 def _built(
-    directory: Path, mark: str, config: ModelConfig, wanted: recipe.Recipe, cache: EngineCache
+    directory: Path,
+    mark: str,
+    config: ModelConfig,
+    wanted: recipe.Recipe,
+    cache: EngineCache,
+    vocoder: VocoderConfig | None,
+    speaks: str,
 ) -> set[str]:
-    """Names of the pieces of which all is there."""
+    """Names of the pieces of which all is there. mark, speaks: the fingerprints."""
     there = {entry.name for entry in cache.entries()}
     shipped = ShippedEngines(directory).names()
     missing = set()
     found = set()
     try:
         jobs = load.jobs(directory, mark, config, wanted, cache)
+        if vocoder is not None and wanted.vocoder.runtime != "torch":
+            jobs += vocoder_load.vocoder_jobs(directory, speaks, vocoder, wanted, cache)
     except EngineError:  # without the runtime, or without a card, nobody knows
         return set()
     for piece, job in jobs:

@@ -5,13 +5,15 @@ The figures are reckoned from sizes; docs/engines.md holds them against measured
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND, capacity_s
+from minicpmo_ros.model.vocoder import VocoderConfig
 from minicpmo_ros.runtime.engines.disk import bytes_text
-from minicpmo_ros.runtime.engines.pieces import Piece, pieces
+from minicpmo_ros.runtime.engines.pieces import Piece, Sizes, pieces, vocoder_pieces
 from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
 
@@ -22,6 +24,8 @@ SCORES = 4  # arrays of attention scores that are in memory at once
 # Building an engine takes so many times the graph's weights.
 TENSORRT_BUILD = 3.4
 LEAST_CAPACITY = 1024
+# Of the vocoder's solver as published, and of a voice of five seconds.
+STEPS, VOICE_TOKENS = 10, 125
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,11 @@ class RunMemory:
     kv_tokens: int
     sound: int
     work: int
+    vocoder: int = 0
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv + self.sound + self.work
+        return self.weights + self.kv + self.sound + self.work + self.vocoder
 
 
 @dataclass(frozen=True)
@@ -66,21 +71,45 @@ class Planned:
         return max((one.memory for one in self.pieces if not one.built), default=0)
 
 
-def planned(config: ModelConfig, recipe: Recipe, built: set[str]) -> Planned:
+def planned(
+    config: ModelConfig, recipe: Recipe, built: set[str], vocoder: VocoderConfig | None = None
+) -> Planned:
     """What a recipe needs. built: names of pieces that are there."""
     found = []
-    for piece in pieces(config, recipe):
-        memory = piece.memory(config)
-        nbytes = piece.nbytes(config)
+    all_pieces: list[tuple[Piece, Sizes]] = [(piece, config) for piece in pieces(config, recipe)]
+    if vocoder is not None and recipe.vocoder.runtime != "torch":
+        all_pieces += [(piece, vocoder) for piece in vocoder_pieces(recipe)]
+    for piece, sizes in all_pieces:
+        memory = piece.memory(sizes)
+        nbytes = piece.nbytes(sizes)
         if piece.runtime in TENSORRT:
             memory = max(memory, int(TENSORRT_BUILD * nbytes))
             nbytes *= 2  # the graph, and the engine that is made of it
         found.append(PlannedPiece(piece, nbytes, memory, piece.name in built))
-    return Planned(tuple(found), run_memory(config, recipe))
+    speaks = vocoder_memory(vocoder, recipe) if vocoder is not None else 0
+    return Planned(tuple(found), run_memory(config, recipe, vocoder=speaks))
 
 
-def run_memory(config: ModelConfig, recipe: Recipe, kv_tokens: int = 0) -> RunMemory:
-    """Of a network with a context of so many tokens; 0: all that the recipe allows."""
+def vocoder_memory(config: VocoderConfig, recipe: Recipe) -> int:
+    """Bytes that a vocoder takes in a turn, with the published steps and a voice of five seconds:
+    weights, and what each step remembers."""
+    sizes, flow = config.flow.estimator, config.flow
+    half = recipe.vocoder.precision in ("fp16", "bf16")
+    if recipe.vocoder.runtime == "torch":
+        values = sum(math.prod(shape) for shape in config.shapes.values())
+        weights = values * (2 if half else 4)
+    else:
+        weights = sum(piece.nbytes(config) for piece in vocoder_pieces(recipe))
+    slots = 2 * flow.conformer.up * VOICE_TOKENS
+    row = sizes.layers * 2 * 2 * sizes.heads * sizes.head_dim
+    return weights + STEPS * row * slots * (2 if half else 4)
+
+
+def run_memory(
+    config: ModelConfig, recipe: Recipe, kv_tokens: int = 0, vocoder: int = 0
+) -> RunMemory:
+    """Of a network with a context of so many tokens; 0: all that the recipe allows. vocoder: bytes
+    that it takes."""
     on_card = recipe.on_card(recipe.llm.runtime)
     value = 2 if on_card else 4
     tokens = kv_tokens or recipe.kv_capacity
@@ -92,7 +121,18 @@ def run_memory(config: ModelConfig, recipe: Recipe, kv_tokens: int = 0) -> RunMe
     patches = (config.slices.resolution // config.vision.patch) ** 2
     work = PROCESS + SCORES * config.vision.heads * patches * patches * value
     kv = config.llm.kv_values_per_token * tokens * value
-    return RunMemory("card" if on_card else "memory", weights, kv, tokens, sound, work)
+    where = "card" if on_card else "memory"
+    return RunMemory(where, weights, kv, tokens, sound, work, vocoder)
+
+
+def check_build_memory(recipe: Recipe, to_build: int, free: int) -> None:
+    """Raise EngineError where a build will not fit; see `check_memory`."""
+    if free and to_build > free:
+        raise EngineError(
+            f"building for the recipe '{recipe.name}' takes {bytes_text(to_build)} of memory at"
+            f" once, {bytes_text(free)} are free: end other programs, or build on a larger machine"
+            " and copy the folder of engines (`minicpmo engines list` names it)"
+        )
 
 
 def check_memory(
@@ -105,12 +145,7 @@ def check_memory(
         to_build: bytes that building takes. free: bytes that may be taken now; 0: not known.
         kv_tokens: of context, in place of the recipe's; 0: the recipe's.
     """
-    if free and to_build > free:
-        raise EngineError(
-            f"building for the recipe '{recipe.name}' takes {bytes_text(to_build)} of memory at"
-            f" once, {bytes_text(free)} are free: end other programs, or build on a larger machine"
-            " and copy the folder of engines (`minicpmo engines list` names it)"
-        )
+    check_build_memory(recipe, to_build, free)
     need = run_memory(config, recipe, kv_tokens)
     if not have or need.total <= have:
         return

@@ -23,6 +23,7 @@ from minicpmo_ros.runtime.engines.recipe_rules import (
     TABLE_PRECISIONS,
     TARGETS,
     TENSORRT,
+    VOCODER_PRECISIONS,
     check_together,
 )
 from minicpmo_ros.share import share_directory
@@ -96,6 +97,21 @@ class SpeechRecipe:
 
 
 @dataclass(frozen=True)
+class VocoderRecipe:
+    """What makes sound of codes, where the checkpoint has its assets."""
+
+    runtime: str = key("", _RUNTIME, choices=("", *RUNTIMES))
+    precision: str = key(
+        "",
+        "Of the flow network's matrices; empty: fp16 on a card, else fp32. HiFT is always in fp32.",
+        choices=("", *VOCODER_PRECISIONS),
+    )
+
+    def __post_init__(self) -> None:
+        check(self, "vocoder.")
+
+
+@dataclass(frozen=True)
 class WindowRecipe:
     """What a long conversation forgets; see the omni node's parameter `window`."""
 
@@ -146,6 +162,7 @@ class Recipe:
     audio: AudioRecipe = field(default_factory=AudioRecipe)
     llm: LlmRecipe = field(default_factory=LlmRecipe)
     speech: SpeechRecipe = field(default_factory=SpeechRecipe)
+    vocoder: VocoderRecipe = field(default_factory=VocoderRecipe)
     targets: tuple[str, ...] = key(
         (), "tensorrt_rtx: cards to build for; none: all from sm80 on.", choices=TARGETS
     )
@@ -165,16 +182,20 @@ class Recipe:
             object.__setattr__(self, "precision", "auto")
         for name in PARTS:
             object.__setattr__(self, name, self._filled(getattr(self, name)))
+        runtime = self.vocoder.runtime or self.runtime
+        usual = "fp16" if self.on_card(runtime) else "fp32"
+        precision = self.vocoder.precision or usual
+        object.__setattr__(self, "vocoder", VocoderRecipe(runtime, precision))
         check_together(self)
 
     @property
     def parts(self) -> dict[str, Part]:
-        """By name: vision, audio, llm, speech."""
+        """By name: vision, audio, llm, speech. The vocoder stands by itself."""
         return {name: getattr(self, name) for name in PARTS}
 
     @property
     def runtimes(self) -> set[str]:
-        """All that are needed."""
+        """All that the network needs, the vocoder left out."""
         return {part.runtime for part in self.parts.values()}
 
     def on_card(self, runtime: str) -> bool:
@@ -197,6 +218,7 @@ _SECTIONS: dict[str, type] = {
     "audio": AudioRecipe,
     "llm": LlmRecipe,
     "speech": SpeechRecipe,
+    "vocoder": VocoderRecipe,
     "window": WindowRecipe,
 }
 

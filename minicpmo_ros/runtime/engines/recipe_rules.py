@@ -14,6 +14,7 @@ TENSORRT = ("tensorrt_rtx", "tensorrt")
 # auto and bf16 are torch's alone.
 PRECISIONS = ("fp32", "fp16", "int8", "int4", "bf16", "auto")
 TABLE_PRECISIONS = ("fp32", "fp16", "int8", "int4", "bf16", "auto")
+VOCODER_PRECISIONS = ("fp32", "fp16", "int8", "bf16")
 # What TensorRT-RTX can build for; it has neither Jetson nor data-centre cards of Hopper.
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 DEVICE = (r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N")
@@ -36,6 +37,13 @@ _TAKES: dict[str, dict[str, tuple[str, ...]]] = {
         for key in ("llm.embeddings", "speech.embeddings")
     },
 }
+# On a CPU, and on a card.
+_VOCODER_TAKES = {
+    "onnxruntime": (("fp32", "int8"), ("fp16", "int8")),
+    "tensorrt_rtx": ((), ("fp16",)),
+    "tensorrt": ((), ("fp16",)),
+    "torch": (("fp32", "fp16", "bf16"), ("fp32", "fp16", "bf16")),
+}
 _WHY = {
     ("vision.precision", "tensorrt", "int4"): _BLOCKS,
     ("vision.precision", "onnxruntime", "int4"): _BLOCKS,
@@ -56,6 +64,7 @@ def check_together(recipe: Recipe) -> None:
             _check_torch(recipe, key, precision)
         else:
             _check_takes(recipe, key, runtime, precision)
+    _check_vocoder(recipe)
     _check_device(recipe)
     _check_no_effect(recipe)
     if recipe.window.kind == "basic" and recipe.window.high > recipe.kv_capacity:
@@ -117,8 +126,20 @@ def _check_takes(recipe: Recipe, key: str, runtime: str, precision: str) -> None
         )
 
 
+def _check_vocoder(recipe: Recipe) -> None:
+    runtime, precision = recipe.vocoder.runtime, recipe.vocoder.precision
+    on_card = recipe.on_card(runtime)
+    takes = _VOCODER_TAKES[runtime][on_card]
+    if precision not in takes:
+        where = "a card" if on_card else "a CPU"
+        raise ConfigError(
+            f"vocoder.precision: {precision!r} is not for {runtime} on {where}, which takes"
+            f" {', '.join(takes)} here"
+        )
+
+
 def _check_device(recipe: Recipe) -> None:
-    if recipe.device == "auto" and recipe.runtimes != {"torch"}:
+    if recipe.device == "auto" and {*recipe.runtimes, recipe.vocoder.runtime} != {"torch"}:
         raise ConfigError(
             "device: 'auto' is for torch alone, for what is built belongs to one device; must be"
             " cpu, cuda or cuda:N"
@@ -139,12 +160,12 @@ def _check_no_effect(recipe: Recipe) -> None:
             f"vision.patches: is missing; {vision.runtime} needs the most patches of a slice, e.g."
             " [1056, 1536]"
         )
-    if recipe.targets and "tensorrt_rtx" not in runtimes:
+    if recipe.targets and "tensorrt_rtx" not in {*runtimes, recipe.vocoder.runtime}:
         raise ConfigError(
             f"targets: {list(recipe.targets)} has no effect: only tensorrt_rtx builds for other"
             " machines; leave it out"
         )
-    if recipe.threads and not runtimes & {"onnxruntime", "torch"}:
+    if recipe.threads and not {*runtimes, recipe.vocoder.runtime} & {"onnxruntime", "torch"}:
         raise ConfigError(f"threads: {recipe.threads} has no effect with TensorRT; leave it out")
     if recipe.scaling == "awq" and ("torch" in runtimes or recipe.llm.precision != "int4"):
         raise ConfigError(

@@ -13,16 +13,20 @@ from torch import nn
 from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.config import AudioConfig, LlmConfig, ModelConfig, SpeechConfig
 from minicpmo_ros.model.mel import WINDOW_FRAMES
-from minicpmo_ros.runtime.engines.pieces import BITS, Piece, whole_blocks
+from minicpmo_ros.model.vocoder import VocoderConfig
+from minicpmo_ros.runtime.engines.pieces import BITS, Piece, Sizes, whole_blocks
+from minicpmo_ros.runtime.export import vocoder_plans
 from minicpmo_ros.runtime.export.graphs import JOINED, AudioStep, DecoderStep, Head, Look
 from minicpmo_ros.runtime.export.turn import turn_plan
-from minicpmo_ros.runtime.export.writer import Plan, Read
+from minicpmo_ros.runtime.export.writer import Plan, Read, matrices
 
 HEADS = {"llm.head": "llm.lm_head.weight", "speech.head": "tts.head_code.0.weight"}
 
 
-def plan(piece: Piece, config: ModelConfig) -> Plan:
+def plan(piece: Piece, config: Sizes) -> Plan:
     """What `writer.export` makes of a piece that is a graph."""
+    if isinstance(config, VocoderConfig):
+        return vocoder_plans.plan(piece, config)
     how: Any = {"precision": piece.precision, "dtype": piece.dtype}
     few = piece.layers[1] - piece.layers[0]
     if piece.name == "vision":
@@ -43,9 +47,11 @@ def plan(piece: Piece, config: ModelConfig) -> Plan:
     return decoder_plan(config.speech_sizes(), norm_heads=False, **how)
 
 
-def weights(piece: Piece, config: ModelConfig, read: Read) -> Read:
+def weights(piece: Piece, config: Sizes, read: Read) -> Read:
     """What reads the weights of a piece by their names in its graph, of what reads a checkpoint's
     parameters by theirs."""
+    if isinstance(config, VocoderConfig):
+        return vocoder_plans.weights(piece, config, read)
     if piece.name == "vision":
         return _vision_weights(read, _ffn(config, piece.precision))
     if piece.name == "audio":
@@ -89,7 +95,7 @@ def vision_plan(config: ModelConfig, *, precision: str = "fp32", dtype: str = "f
         dynamic=_patches(vision.patch),
         inputs=["pixels", "position_ids", "cells"],
         outputs=["embeddings"],
-        bits=_matrices(precision, "_proj", "fc1", "fc2", *JOINT),
+        bits=matrices(precision, "_proj", "fc1", "fc2", *JOINT),
         dtype=dtype,
     )
 
@@ -117,7 +123,7 @@ def decoder_plan(
         dynamic=({0: tokens}, None, [{1: rows}] * len(caches)),
         inputs=["embeds", "past", *caches],
         outputs=["hidden", *(name.replace("cache", "rows") for name in caches)],
-        bits=_matrices(precision, "_proj"),
+        bits=matrices(precision, "_proj"),
         dtype=dtype,
         joined=JOINED,
         same=("decoder", config, norm_heads, norm),
@@ -140,7 +146,7 @@ def audio_plan(config: AudioConfig, *, precision: str = "fp32", dtype: str = "fl
         dynamic=(None, None, None, None, [{1: rows}] * len(caches)),
         inputs=["mel", "opening", "frames", "past", *caches],
         outputs=["embeddings", *(name.replace("cache", "rows") for name in caches)],
-        bits=_matrices(precision, "_proj", "fc1", "fc2", "linear1", "linear2"),
+        bits=matrices(precision, "_proj", "fc1", "fc2", "linear1", "linear2"),
         dtype=dtype,
     )
 
@@ -153,7 +159,7 @@ def head_plan(hidden: int, vocab: int, *, precision: str = "fp32", dtype: str = 
         dynamic=({0: torch.export.Dim("tokens", min=2)},),
         inputs=["hidden"],
         outputs=["logits"],
-        bits=_matrices(precision, "head"),
+        bits=matrices(precision, "head"),
         dtype=dtype,
     )
 
@@ -184,13 +190,6 @@ def _grown(weights: np.ndarray, axis: int, size: int) -> np.ndarray:
     more = [(0, 0)] * weights.ndim
     more[axis] = (0, size - weights.shape[axis])
     return np.pad(weights, more)
-
-
-def _matrices(precision: str, *layers: str) -> Callable[[str], int]:
-    """Bits of the weights of linear layers whose names end so; of all others none."""
-    bits = BITS[precision]
-    ends = tuple(f"{layer}.weight" for layer in layers)
-    return lambda name: bits if name.endswith(ends) else 0
 
 
 def _caches(config: LlmConfig | SpeechConfig | AudioConfig, heads: int) -> list[torch.Tensor]:

@@ -21,6 +21,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
+from minicpmo_ros.runtime.engines.pieces import BITS
 from minicpmo_ros.runtime.int4 import BLOCK, can_quantise, quantise
 
 OPSET = 21
@@ -86,6 +87,13 @@ class Plan:
             if name.endswith(whole):
                 return [name.removesuffix(whole) + part for part in parts]
         return None
+
+
+def matrices(precision: str, *layers: str) -> Callable[[str], int]:
+    """For `Plan.bits`: of the weights of linear layers whose names end so; of all others none."""
+    bits = BITS[precision]
+    ends = tuple(f"{layer}.weight" for layer in layers)
+    return lambda name: bits if name.endswith(ends) else 0
 
 
 def export(

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from minicpmo_ros.errors import EngineError
-from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.vocoder import VocoderConfig
 from minicpmo_ros.runtime.engines.build import Job
 from minicpmo_ros.runtime.engines.cache import EngineCache
-from minicpmo_ros.runtime.engines.pieces import ENGINE_FILE, GRAPH_FILE, Piece
+from minicpmo_ros.runtime.engines.pieces import ENGINE_FILE, GRAPH_FILE, Piece, Sizes
 from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.trt.builder import assert_packed, build
 from minicpmo_ros.runtime.trt.card import Card
@@ -22,6 +22,7 @@ from minicpmo_ros.runtime.trt.profiles import (
     head_profiles,
     turn_profiles,
     vision_profiles,
+    vocoder_profiles,
 )
 
 # Writing a graph takes longer than building an engine of it.
@@ -29,7 +30,7 @@ WORK = 0.5
 
 
 def engine_job(
-    piece: Piece, fingerprint: str, config: ModelConfig, recipe: Recipe, cache: EngineCache
+    piece: Piece, fingerprint: str, config: Sizes, recipe: Recipe, cache: EngineCache
 ) -> Job:
     """The engine of a piece whose graph is in the cache when the job is done.
 
@@ -63,8 +64,10 @@ def engine_job(
     return Job(key, make, piece.nbytes(config), work)
 
 
-def profiles(piece: Piece, config: ModelConfig, recipe: Recipe) -> list[Profile]:
+def profiles(piece: Piece, config: Sizes, recipe: Recipe) -> list[Profile]:
     """The sizes that a piece's engine is to take."""
+    if isinstance(config, VocoderConfig):
+        return vocoder_profiles(piece.name, config.flow)
     if piece.name == "vision":
         return vision_profiles(recipe.vision.patches)
     if piece.name == "audio":

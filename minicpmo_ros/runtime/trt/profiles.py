@@ -11,13 +11,21 @@ import re
 from collections.abc import Mapping, Sequence
 
 from minicpmo_ros.errors import EngineError
+from minicpmo_ros.model.flow.config import FlowConfig
+from minicpmo_ros.model.flow.rows import RECENT_FRAMES
 from minicpmo_ros.runtime.trt.rows import PIECE
+from minicpmo_ros.runtime.vocoder_stages import ROWS
+from minicpmo_ros.runtime.voices.sound import MOST_TOKENS
 
 Sizes = tuple[int, int, int]
 Profile = Mapping[str, Sizes]
 
 # What a unit of a conversation reads at once: a picture and a second of sound.
 USUAL_PREFILL = 74
+# Tokens of a chunk, and of a voice of five seconds.
+USUAL_CHUNK, USUAL_VOICE = 25, 125
+MOST_VOCODER_FRAMES = 600
+"""That HiFT takes at once: twelve seconds."""
 
 
 def decoder_profiles(prefill: int, capacity: int, *, packed: bool) -> list[Profile]:
@@ -56,6 +64,23 @@ def vision_profiles(patches: Sequence[int]) -> list[Profile]:
 def turn_profiles(heads: int) -> list[Profile]:
     """Of what turns the keys of so many heads, those of all layers: a piece of all of them."""
     return [{"rows": _up_to(heads * PIECE, heads * PIECE)}]
+
+
+def vocoder_profiles(name: str, config: FlowConfig) -> list[Profile]:
+    """Of a piece of the vocoder: for any voice, which is read at once, and chunks of a turn."""
+    ahead, up = config.conformer.look_ahead, config.conformer.up
+    if name == "flow.encoder":
+        rows = ROWS * -(-(MOST_TOKENS + RECENT_FRAMES // up) // ROWS)
+        usual = USUAL_CHUNK + ahead
+        return [{"ids": (1 + ahead, usual, MOST_TOKENS + ahead), "rows": (ROWS, 3 * ROWS, rows)}]
+    if name == "flow.estimator":
+        # As many slots as a voice has frames, and as many again for the turn; a hundred at least.
+        most, frames = 2 * up * MOST_TOKENS, up * MOST_TOKENS
+        usual_slots = up * 2 * USUAL_VOICE
+        return [
+            {"frames": (1, up * USUAL_CHUNK, frames), "rows": (RECENT_FRAMES, usual_slots, most)}
+        ]
+    return [{"frames": (1, up * USUAL_CHUNK + 10, MOST_VOCODER_FRAMES)}]
 
 
 def sizes(name: str, dimension: str | None, size: int, profile: Profile) -> Sizes:

@@ -1,0 +1,215 @@
+"""A vocoder from a checkpoint's assets and a recipe: what is not built yet is built, then loaded.
+
+No torch is imported where everything is built and the recipe does not name it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minicpmo_ros.errors import CheckpointError, EngineError
+from minicpmo_ros.model.flow.stages import FlowStages
+from minicpmo_ros.model.hift.config import HiftConfig
+from minicpmo_ros.model.hift.history import Step
+from minicpmo_ros.model.vocoder import ASSETS, VocoderConfig, assets_of, vocoder_fingerprint
+from minicpmo_ros.runtime.engines import build
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.disk import check_disk
+from minicpmo_ros.runtime.engines.host_memory import available_bytes
+from minicpmo_ros.runtime.engines.pieces import Piece, vocoder_pieces
+from minicpmo_ros.runtime.engines.planning import check_build_memory
+from minicpmo_ros.runtime.engines.recipe import Recipe
+from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
+from minicpmo_ros.runtime.engines.shipped import ShippedEngines
+from minicpmo_ros.runtime.load import Jobs, files_of, runtime
+from minicpmo_ros.runtime.vocoder_stages import CONFIG, FlowTables, StagedFlow, StagedVocoder
+
+Progress = build.Progress
+
+
+@dataclass(frozen=True)
+class LoadedVocoder:
+    """The vocoder's networks, for a `flow.stream.FlowStream` and a `hift.stream.VocoderStream`.
+    about: what runs them, in words."""
+
+    flow: FlowStages
+    hift: Step
+    hift_config: HiftConfig
+    about: str
+
+
+def load_stages(
+    directory: Path,
+    recipe: Recipe,
+    *,
+    cache: EngineCache | None = None,
+    threads: int = 0,
+    progress: Progress = lambda what, share: None,
+    say: build.Say = lambda text: None,
+) -> LoadedVocoder:
+    """The vocoder of a checkpoint, on the runtime that the recipe has for it.
+
+    Args:
+        directory: of the checkpoint; its assets lie in assets/token2wav.
+        threads: on a CPU, in place of the recipe's where they are not 0.
+
+    Raises:
+        CheckpointError: there are no assets, or a file of them is damaged or of another network.
+        EngineError: a stage cannot be built or loaded; the message says which and why.
+    """
+    assets = assets_of(directory)
+    if assets is None:
+        raise CheckpointError(
+            f"{directory / ASSETS} has no vocoder, flow.pt and hift.pt; `minicpmo checkpoint fetch`"
+            " brings them"
+        )
+    threads = threads or recipe.threads
+    if recipe.vocoder.runtime == "torch":
+        return _in_torch(assets, recipe, threads)
+    runtime(recipe.vocoder.runtime, device=recipe.device)  # before minutes of building
+    cache = cache or EngineCache()
+    files = ensure_vocoder(directory, recipe, cache, progress, say)
+    return assemble_vocoder(recipe, files, threads)
+
+
+def ensure_vocoder(
+    directory: Path,
+    recipe: Recipe,
+    cache: EngineCache,
+    progress: Progress = lambda what, share: None,
+    say: build.Say = lambda text: None,
+) -> dict[Piece, Path]:
+    """Files of all pieces of the vocoder (of tables: folders); none where the checkpoint has no
+    assets, or where the recipe runs it in torch.
+
+    Raises:
+        CheckpointError, EngineError: see `load_stages`; memory and disk are asked for first.
+    """
+    assets = assets_of(directory)
+    if assets is None or recipe.vocoder.runtime == "torch":
+        return {}
+    mark = vocoder_fingerprint(
+        assets,
+        cache.fingerprints,
+        lambda done, total: progress("reading the vocoder", done / max(total, 1)),
+    )
+    config = vocoder_config(directory, mark, recipe, cache)
+
+    def check_room(own: Jobs) -> None:
+        there = {entry.name for entry in cache.entries()} if own else set()
+        missing = [(piece, job) for piece, job in own if job.key.name not in there]
+        if missing:
+            to_build = max(piece.memory(config) for piece, _ in missing)
+            check_build_memory(recipe, to_build, available_bytes())
+            check_disk(cache.folder, sum(job.nbytes for _, job in missing), "the vocoder")
+
+    found = vocoder_jobs(directory, mark, config, recipe, cache)
+    return files_of(
+        directory,
+        found,
+        cache,
+        lambda what, share: progress(f"building {what}", share),
+        say,
+        check_room,
+    )
+
+
+def vocoder_jobs(
+    directory: Path, mark: str, config: VocoderConfig, recipe: Recipe, cache: EngineCache
+) -> Jobs:
+    """All that a recipe needs of a vocoder, in the order in which it can be built; see `load.jobs`.
+
+    mark: of `vocoder_fingerprint`.
+    """
+    assets = directory / ASSETS
+    found: Jobs = []
+    for piece in vocoder_pieces(recipe):
+        found.append((piece, _graph_job(assets, mark, config, piece)))
+        if piece.runtime in TENSORRT:
+            from minicpmo_ros.runtime.trt.jobs import engine_job
+
+            found.append((piece, engine_job(piece, mark, config, recipe, cache)))
+    return found
+
+
+def vocoder_config(directory: Path, mark: str, recipe: Recipe, cache: EngineCache) -> VocoderConfig:
+    """Of the assets' networks: what was built of them tells it, or what they were converted to;
+    else they are read, for which torch is needed.
+
+    Raises:
+        CheckpointError: see `load_stages`. EngineError: torch is missing.
+    """
+    (tables,) = (piece for piece in vocoder_pieces(recipe) if piece.is_table)
+    key = tables.key(mark)
+    for folder in (ShippedEngines(directory).folder / key.name, cache.folder / key.name):
+        try:
+            return VocoderConfig.load(folder / CONFIG)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    assets = directory / ASSETS
+    if (found := VocoderConfig.of_conversions(assets)) is not None:
+        return found
+    with build.extras("reading the vocoder for the first time"):
+        from minicpmo_ros.runtime.export.vocoder_weights import read_config
+    return read_config(assets)
+
+
+def assemble_vocoder(recipe: Recipe, files: dict[Piece, Path], threads: int = 0) -> LoadedVocoder:
+    """The vocoder of files that are there; see `ensure_vocoder`."""
+    by_name = {piece.name: file for piece, file in files.items()}
+    (estimator,) = (piece for piece in files if piece.name == "flow.estimator")
+    tables = by_name["flow.tables"]
+    try:
+        config = VocoderConfig.load(tables / CONFIG)
+        found = FlowTables.load(tables)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EngineError(
+            f"{tables} is damaged ({error}); `minicpmo engines clean {tables.name}` removes it,"
+            " then build it again"
+        ) from None
+    runs = runtime(recipe.vocoder.runtime, threads, recipe.device)
+    flow = StagedFlow(
+        config.flow,
+        runs.stage(by_name["flow.encoder"]),
+        runs.stage(by_name["flow.estimator"]),
+        found,
+        np.dtype(estimator.dtype),
+    )
+    hift = StagedVocoder(runs.stage(by_name["hift"]))
+    about = f"vocoder on {recipe.vocoder.runtime}, flow in {recipe.vocoder.precision}"
+    return LoadedVocoder(flow, hift, config.hift, about)
+
+
+def _in_torch(assets: Path, recipe: Recipe, threads: int) -> LoadedVocoder:
+    with build.extras("running the vocoder in torch"):
+        import torch
+
+        from minicpmo_ros.model.flow.loader import load_flow
+        from minicpmo_ros.model.hift.weights import load_vocoder
+        from minicpmo_ros.model.vocoder import hift_file
+    if threads:
+        torch.set_num_threads(threads)
+    device = recipe.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    flow = load_flow(assets, names[recipe.vocoder.precision], device)
+    hift = load_vocoder(hift_file(assets), device=device)
+    about = f"vocoder in torch on {device}, flow in {recipe.vocoder.precision}"
+    return LoadedVocoder(flow, hift.render, hift.config, about)
+
+
+def _graph_job(assets: Path, mark: str, config: VocoderConfig, piece: Piece) -> build.Job:
+    def make(folder: Path, advance: build.Advance) -> None:
+        with build.extras("building"):
+            import onnx_ir  # noqa: F401
+            import onnxscript  # noqa: F401
+
+            from minicpmo_ros.runtime.export.vocoder_weights import read_assets
+        build.write_piece(read_assets(assets, piece.part), config, piece, folder, advance)
+
+    weight = float(piece.parameters(config) or 1)
+    return build.Job(piece.key(mark), make, piece.nbytes(config), weight)

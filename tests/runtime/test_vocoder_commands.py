@@ -1,0 +1,68 @@
+"""`minicpmo engines` for a checkpoint that has the vocoder's assets."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.cache_cleaning import useless
+from tests import built_network
+from tests.runtime.test_engines_build_command import rows, run
+
+if TYPE_CHECKING:
+    from minicpmo_ros.runtime.api import Network
+
+GRAPHS = ("flow.encoder", "flow.estimator", "hift")
+
+
+@pytest.fixture
+def fp32(tmp_path: Path) -> str:
+    return str(built_network.write_recipe(tmp_path / "fp32.yaml"))
+
+
+@pytest.fixture
+def speaking(own_checkpoint: Path) -> Path:
+    from tests.runtime.vocoders import write_assets
+
+    return write_assets(own_checkpoint)
+
+
+def test_a_plan_holds_the_vocoder(
+    speaking: Path, fp32: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINICPMO_ENGINES", str(tmp_path / "engines"))
+    code, text = run("plan", speaking, fp32)
+    assert code == 0
+    found = rows(text)
+    assert {"flow.tables", *GRAPHS} <= found.keys()
+    assert found["hift"][:2] == ["onnxruntime", "fp32"]
+    assert ", vocoder " in text and "no vocoder" not in text
+    shutil.rmtree(speaking / "assets")
+    silent = run("plan", speaking, fp32)[1]
+    assert not {"flow.tables", *GRAPHS} & rows(silent).keys()
+    assert "assets/token2wav has no flow.pt and hift.pt" in silent
+
+
+def test_the_vocoder_is_built_checked_and_kept(
+    speaking: Path,
+    fp32: str,
+    engines: Path,
+    built: Callable[[str], Network],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built("fp32")
+    monkeypatch.setenv("MINICPMO_ENGINES", str(engines))
+    assert run("build", speaking, fp32)[0] == 0
+    found = rows(run("plan", speaking, fp32)[1])
+    assert all(found[name][-1] == "yes" for name in ("flow.tables", *GRAPHS))
+    code, text = run("check", speaking, fp32)
+    checked = rows(text)
+    assert code == 0 and set(GRAPHS) <= checked.keys()
+    cache = EngineCache(engines)
+    kept = {entry.name for entry in cache.entries() if entry.key.stage in GRAPHS}
+    assert kept and not kept & useless(cache).keys()
