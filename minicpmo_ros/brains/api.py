@@ -38,12 +38,13 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class SessionSetup:
-    """How a conversation starts."""
+    """How a conversation starts. voice: the name of one of `Brain.voices`; empty: its own."""
 
     mode: str = "duplex"
     prompt: str = ""
     language: str = "en"
     seed: int = 0
+    voice: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ class Brain(ABC):
     progress: set before `open`, which may call it from its own thread as often as it likes.
     trouble: why the brain decides, but not as it should; empty when all is well. name,
     capabilities and trouble are read from any thread and may change with `open` and `unit`. about:
-    what runs, on what, in how much memory, in one line; empty where there is nothing to say.
+    what runs, on what, in how much memory, in one line; empty where there is nothing to say. voice:
+    what its speech is made with; voice_trouble: why not with what it should be. Both in words.
     """
 
     name: str = "brain"
@@ -145,6 +147,8 @@ class Brain(ABC):
     progress: Progress = staticmethod(no_progress)
     trouble: str = ""
     about: str = ""
+    voice: str = ""
+    voice_trouble: str = ""
 
     @abstractmethod
     def open(self, setup: SessionSetup) -> None:
@@ -172,6 +176,11 @@ class Brain(ABC):
         all that it has said since it was last told. Comes with every interruption, behind
         `interrupt`; a brain that remembers what it says keeps no more than was heard.
         """
+
+    def voices(self) -> tuple[str, ...]:
+        """Names that `SessionSetup.voice` may have, from any thread. Raises ConfigError where they
+        cannot be read."""
+        return ()
 
     def chat(self, request: ChatRequest) -> Iterator[str]:
         """Answer a question piece by piece."""

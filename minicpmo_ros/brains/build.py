@@ -46,6 +46,13 @@ class OmniSettings:
     precision: str = "auto"
     threads: int = 0
     reference_voice: str = ""
+    voices: str = ""
+    speaker: str = ""
+    synthesiser_fallback: bool = True
+    speech_chunks: str = "8 17 25"
+    speech_lead_ms: int = 280
+    speech_steps: int = 10
+    forgets_unheard: bool = True
     prompt_file: str = ""
     scene: str = "omni"
     kv_capacity: int = 0
@@ -75,7 +82,7 @@ class OmniSettings:
                 lost_ms=self.lost_ms,
                 pictures_per_unit=self.pictures_per_unit,
             ),
-            setup=SessionSetup(self.mode, self.prompt, self.language, self.seed),
+            setup=SessionSetup(self.mode, self.prompt, self.language, self.seed, self.speaker),
             barge_in_ms=barge_in(self.brain, self.barge_in_ms),
             playback_delay_ms=self.playback_delay_ms,
             backlog=self.brain_backlog,
@@ -152,7 +159,8 @@ def _local(settings: OmniSettings, synthesiser: reflex.Synthesiser | None) -> Br
         *("pictures_per_unit", "kv_capacity", "window", "window_high_tokens"),
         *("window_low_tokens", "window_units", "window_previous_tokens", "temperature"),
         *("length_penalty", "listen_scale", "forced_listens", "max_slices", "audio_overlap_s"),
-        *("turn_end_ms", "unasked_after_s", "reference_compat"),
+        *("turn_end_ms", "unasked_after_s", "reference_compat", "voices", "speech_chunks"),
+        *("speech_lead_ms", "speech_steps", "forgets_unheard", "synthesiser_fallback"),
     }
     return LocalBrain(
         LocalConfig.of(**{name: getattr(settings, name) for name in names}), synthesiser

@@ -92,6 +92,9 @@ class FallbackBrain(Brain):
     def remember(self, heard: str, unit: int) -> None:
         self._active.remember(heard, unit)
 
+    def voices(self) -> tuple[str, ...]:
+        return self._primary.voices()
+
     def chat(self, request: ChatRequest) -> Iterator[str]:
         """The answer of whoever decides; raises BrainError where that is a reserve that cannot."""
         if self._active is self._reserve and not self._reserve.capabilities.chats:
@@ -153,6 +156,7 @@ class FallbackBrain(Brain):
         self._why, self.trouble = "", ""
         self.name, self.capabilities = self._primary.name, self._primary.capabilities
         self.about = self._primary.about
+        self.voice, self.voice_trouble = self._primary.voice, self._primary.voice_trouble
 
     def _note(self, error: Exception) -> None:
         self._failed += 1

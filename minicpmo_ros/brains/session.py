@@ -208,6 +208,15 @@ class OmniSession:
             raise ConfigError(f"language '{language}' is not one of {', '.join(can.languages)}")
         return self._reopen(replace(self._setup, prompt=prompt, language=language), now_ns)
 
+    def set_voice(self, voice: str, now_ns: int) -> str:
+        """Another voice, and a new session; none: the brain's own. Raises ConfigError for one that
+        there is not."""
+        names = self.brain.voices()
+        if voice and voice not in names:
+            there = f"has {', '.join(names)}" if names else "has none to choose from"
+            raise ConfigError(f"voice '{voice}': the brain '{self.brain.name}' {there}")
+        return self._reopen(replace(self._setup, voice=voice), now_ns)
+
     def reset(self, now_ns: int) -> str:
         """Forget the conversation."""
         return self._reopen(self._setup, now_ns)

@@ -59,6 +59,9 @@ class Fake(Brain):
     def interrupt(self, heard: str) -> None:
         self.asked.append(f"interrupt {heard}")
 
+    def remember(self, heard: str, unit: int) -> None:
+        self.asked.append(f"remember {heard} of {unit}")
+
     def chat(self, request: ChatRequest):
         if not self.capabilities.chats:
             return super().chat(request)
@@ -276,10 +279,11 @@ def test_whoever_decides_sees_pictures_and_hears_of_interruptions():
     def tell() -> None:
         pair.brain.picture(Picture.of(1, np.zeros((2, 2, 3), np.uint8)))
         pair.brain.interrupt("one two")
+        pair.brain.remember("one", 7)
         pair.brain.settle()
 
     tell()
-    told = ["picture", "interrupt one two", "settle"]
+    told = ["picture", "interrupt one two", "remember one of 7", "settle"]
     assert pair.primary.asked[1:] == told
     pair.fall()
     before = len(pair.primary.asked)

@@ -637,3 +637,19 @@ def test_words_of_scripts_without_spaces_are_told_without():
     stage.hear(0.2)
     assert stage.of(SpeechChunk)[0].text == "你好"
     assert stage.session.interrupt("enough", at(2) - 1).heard == "你"
+
+
+def test_a_voice_is_chosen_among_those_that_the_brain_has():
+    class Choir(Script):
+        def voices(self):
+            return ("anna", "bob")
+
+    stage = Stage(brain=Choir())
+    assert stage.session.set_voice("bob", stage.now) == "a new session in mode duplex"
+    assert stage.brain.opened[-1].voice == "bob"
+    stage.session.set_voice("", stage.now)
+    assert stage.brain.opened[-1].voice == ""
+    with pytest.raises(ConfigError, match="voice 'carl': the brain 'script' has anna, bob"):
+        stage.session.set_voice("carl", stage.now)
+    with pytest.raises(ConfigError, match="voice 'bob': the brain 'script' has none to choose"):
+        Stage().session.set_voice("bob", T0)

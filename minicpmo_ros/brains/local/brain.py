@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from minicpmo_ros.brains.api import (
     Brain,
@@ -21,10 +19,11 @@ from minicpmo_ros.brains.api import (
 from minicpmo_ros.brains.local.config import LocalConfig
 from minicpmo_ros.brains.local.modes import ChatOnly, Duplex, Mode, Streaming
 from minicpmo_ros.brains.local.pictures import as_float, readable
+from minicpmo_ros.brains.local.voices import Load, LocalVoices, load_networks
 from minicpmo_ros.brains.reflex import Synthesiser
 from minicpmo_ros.duplex import chat
 from minicpmo_ros.duplex.dialogue import Dialogue
-from minicpmo_ros.errors import BrainError, CheckpointError, InputError
+from minicpmo_ros.errors import BrainError, CheckpointError, InputError, MinicpmoError
 from minicpmo_ros.media.sound_file import read_sound
 from minicpmo_ros.messages import Picture
 from minicpmo_ros.model import prompts
@@ -36,6 +35,7 @@ from minicpmo_ros.timeline.unit import Unit
 
 if TYPE_CHECKING:
     from minicpmo_ros.runtime.api import Network
+    from minicpmo_ros.runtime.vocoder import VoiceVocoder
 
 LANGUAGES = ("en", "zh")
 _log = logging.getLogger(__name__)
@@ -45,8 +45,10 @@ class LocalBrain(Brain):
     """See the module's first line.
 
     Args:
-        synthesiser: speaks the text; None: the robot's words are only text.
+        synthesiser: speaks the text where the checkpoint has no voice of its own, or in a mode in
+            which it has none; None: the robot's words are then only text.
         load: gives network and tokenizer; for tests.
+        load_vocoder: gives what makes sound of the model's codes of speech; for tests.
     """
 
     name = "local"
@@ -56,16 +58,19 @@ class LocalBrain(Brain):
         config: LocalConfig,
         synthesiser: Synthesiser | None,
         load: Callable[[LocalBrain], tuple[Network, Tokenizer]] | None = None,
+        load_vocoder: Load = load_networks,
     ) -> None:
         self.config = config
+        self._voices = LocalVoices(config, load_vocoder)
+        self._vocoder: VoiceVocoder | None = None
         self.capabilities = Capabilities(
             modes=("duplex", "streaming", "chat"),
             languages=LANGUAGES,
             takes_prompt=True,
             chats=True,
-            speaks=synthesiser is not None,
+            speaks=synthesiser is not None and config.synthesiser_fallback,
         )
-        self._synthesiser = synthesiser
+        self._synthesiser = synthesiser if config.synthesiser_fallback else None
         self._load = load or LocalBrain._load_checkpoint
         self._loaded: tuple[Network, Tokenizer] | None = None
         self._modes: dict[str, Mode] = {}
@@ -81,7 +86,8 @@ class LocalBrain(Brain):
         Raises:
             BrainError: no such mode or language, or torch is not installed.
             CheckpointError, ConfigError, InputError: checkpoint, prompt file or voice are of no
-                use; the message names what is wrong.
+                use; the message names what is wrong. One that has no vocoder, or a broken one, is
+                told in `voice_trouble` instead.
         """
         for field, value, known in (
             ("mode", setup.mode, self.capabilities.modes),
@@ -92,24 +98,27 @@ class LocalBrain(Brain):
                     f"the local brain has no {field} {value!r}; it has {', '.join(known)}"
                 )
         text = self._prompt_text(setup)
-        voice = self._voice()
+        file = self._voices.file(setup.voice)
+        voice = None if file is None else checked_voice(read_sound(file, RATE_HZ))
         if self._loaded is None:
             self._loaded = self._load(self)
-        if self._setup.seed != setup.seed:
+        vocoder = self._find_vocoder(file, setup.seed, setup.mode)
+        if self._setup.seed != setup.seed or vocoder is not self._vocoder:
+            self._mode = self._asked = None
             self._modes.clear()
-            self._asked = None
-        self._setup = setup
+        self._setup, self._vocoder = setup, vocoder
         mode = self._modes.get(setup.mode)
         if mode is None:
             mode = self._modes[setup.mode] = self._make_mode(setup)
         mode.open(setup.language, text, voice)
         self._mode = mode
         network = self._loaded[0]
-        self.about = "; ".join(filter(None, (network.about, mode.memory)))
+        self.about = "; ".join(filter(None, (network.about, mode.memory, self._voices.about)))
 
     def close(self) -> None:
-        self._mode = self._loaded = self._asked = None
+        self._mode = self._loaded = self._asked = self._vocoder = None
         self._modes.clear()
+        self._voices.close()
 
     # -- units ------------------------------------------------------------------------------
 
@@ -125,6 +134,13 @@ class LocalBrain(Brain):
 
     def interrupt(self, heard: str) -> None:
         self._opened().interrupt()
+
+    def remember(self, heard: str, unit: int) -> None:
+        if self.capabilities.speaks:  # else nobody could hear it, and all of it could be read
+            self._opened().remember(heard, unit)
+
+    def voices(self) -> tuple[str, ...]:
+        return self._voices.names()
 
     def _opened(self) -> Mode:
         if self._mode is None:
@@ -193,8 +209,30 @@ class LocalBrain(Brain):
 
     def _make_mode(self, setup: SessionSetup) -> Mode:
         assert self._loaded is not None
-        makers = {"duplex": Duplex, "streaming": Streaming, "chat": ChatOnly}
+        if setup.mode == "duplex":
+            return Duplex(*self._loaded, self.config, self._synthesiser, setup.seed, self._vocoder)
+        makers = {"streaming": Streaming, "chat": ChatOnly}
         return makers[setup.mode](*self._loaded, self.config, self._synthesiser, setup.seed)
+
+    def _find_vocoder(self, file: Path | None, seed: int, mode: str) -> VoiceVocoder | None:
+        """What speaks, and in `voice` and `voice_trouble` why it is not the model, if so."""
+        assert self._loaded is not None
+        self.voice_trouble = ""
+        vocoder, why = None, ""
+        if self._loaded[0].config.speech is None:
+            why = "the checkpoint has no speech decoder"
+        else:
+            try:
+                vocoder = self._voices.vocoder(self.config.directory(), file, seed)
+            except MinicpmoError as error:
+                why = self.voice_trouble = f"the model's own voice is silent: {error}"
+        if not why and mode != "duplex":
+            why = f"in mode {mode} the model gives text only"
+        spare = "the synthesiser speaks its text" if self._synthesiser else "nothing speaks"
+        self.voice = f"{spare}: {why}" if why else self._voices.about
+        speaks = not why or self._synthesiser is not None
+        self.capabilities = replace(self.capabilities, speaks=speaks)
+        return vocoder
 
     def _prompt_text(self, setup: SessionSetup) -> prompts.PromptText | None:
         if setup.prompt:
@@ -202,8 +240,3 @@ class LocalBrain(Brain):
         if self.config.prompt_file:
             return prompts.read_prompt_file(self.config.prompt_file)
         return None
-
-    def _voice(self) -> NDArray[np.float32] | None:
-        if not self.config.reference_voice:
-            return None
-        return checked_voice(read_sound(self.config.reference_voice, RATE_HZ))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from minicpmo_ros.duplex.config import DuplexConfig, SamplerConfig, WindowConfig
 from minicpmo_ros.duplex.dialogue import DialogueConfig
+from minicpmo_ros.duplex.vocoding import checked_chunks
 from minicpmo_ros.errors import ConfigError
 from minicpmo_ros.model.shipped import NANO, checkpoint_directory
 from minicpmo_ros.runtime.engines.recipe import Recipe, load
@@ -23,11 +24,13 @@ class LocalConfig:
     torch, on device and in precision. device: cpu, cuda, cuda:N or auto (cuda if there is one).
     precision: fp32, bf16, fp16, int4 (the language model; bf16 all else) or auto (the checkpoint's
     own). threads: of the network on a CPU; 0: its own choice. reference_voice: sound file with the
-    voice to speak in; empty: none. prompt_file: system prompt of the user's own; empty: the
-    model's. scene: omni, or audio where there is no camera. pictures_per_unit: as the timeline has
-    it. turn_end_ms: in streaming mode, so long a silence ends the user's turn.
-    reply_tokens_per_unit: of a streamed reply. unasked_after_s: speaking when nobody has spoken for
-    so long is the model's own initiative.
+    voice to speak in; empty: that of the checkpoint. voices: folder of sound files, by whose names
+    another can be chosen; empty: none. speech_steps: of the vocoder's solver. synthesiser_fallback:
+    where the checkpoint cannot speak, the synthesiser speaks its text. prompt_file: system prompt
+    of the user's own; empty: the model's. scene: omni, or audio where there is no camera.
+    pictures_per_unit: as the timeline has it. turn_end_ms: in streaming mode, so long a silence
+    ends the user's turn. reply_tokens_per_unit: of a streamed reply. unasked_after_s: speaking when
+    nobody has spoken for so long is the model's own initiative.
     """
 
     checkpoint: str = ""
@@ -36,6 +39,9 @@ class LocalConfig:
     precision: str = "auto"
     threads: int = 0
     reference_voice: str = ""
+    voices: str = ""
+    speech_steps: int = 10
+    synthesiser_fallback: bool = True
     prompt_file: str = ""
     scene: str = "omni"
     pictures_per_unit: int = 1
@@ -64,6 +70,9 @@ class LocalConfig:
         forced_listens: int,
         max_slices: int,
         audio_overlap_s: int,
+        speech_chunks: str,
+        speech_lead_ms: int,
+        forgets_unheard: bool,
         reference_compat: bool,
         **others: object,
     ) -> LocalConfig:
@@ -87,8 +96,10 @@ class LocalConfig:
             kv_capacity=kv_capacity or says.kv_capacity,
             forced_listens=says.forced_listens if forced_listens < 0 else forced_listens,
             max_slices=max_slices or None,
-            # Nothing makes sound of the codes yet; the text is spoken by the synthesiser.
-            speaks=False,
+            speaks=False,  # until it is known that something makes sound of the codes
+            speech_chunks=_chunks(speech_chunks),
+            speech_lead_ms=speech_lead_ms,
+            forgets_unheard=forgets_unheard,
             audio_overlap_s=audio_overlap_s,
             reference_compat=reference_compat,
         )
@@ -122,6 +133,13 @@ class LocalConfig:
                 " makes a small random one)"
             )
         return checkpoint_directory(self.checkpoint)
+
+
+def _chunks(text: str) -> tuple[int, ...]:
+    try:
+        return checked_chunks([int(word) for word in text.replace(",", " ").split()])
+    except ValueError:
+        raise ConfigError(f"speech_chunks: '{text}': must be whole numbers of codes") from None
 
 
 def _recipe(name: str, device: str, precision: str) -> Recipe | None:

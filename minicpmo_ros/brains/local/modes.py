@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -13,13 +14,15 @@ from minicpmo_ros.brains.local.config import LocalConfig
 from minicpmo_ros.brains.local.early import EarlyLook
 from minicpmo_ros.brains.local.pictures import as_float, readable
 from minicpmo_ros.brains.local.unasked import Unasked
-from minicpmo_ros.brains.local.words import SpokenText
+from minicpmo_ros.brains.local.words import SpokenText, as_speech
 from minicpmo_ros.brains.reflex import Synthesiser
 from minicpmo_ros.duplex.conversation import Conversation
 from minicpmo_ros.duplex.dialogue import Dialogue, unspeakable
 from minicpmo_ros.duplex.outcome import Outcome
 from minicpmo_ros.duplex.pictures import Shown
 from minicpmo_ros.duplex.timing import Stages
+from minicpmo_ros.duplex.vocoding import Vocoder
+from minicpmo_ros.errors import BrainError
 from minicpmo_ros.messages import NS_PER_MS, Action, Picture, StageTiming
 from minicpmo_ros.model import prompts
 from minicpmo_ros.timeline.unit import Unit
@@ -49,9 +52,15 @@ class Mode(Protocol):
 
     def interrupt(self) -> None: ...
 
+    def remember(self, heard: str, unit: int) -> None: ...
+
 
 class Duplex:
-    """Listens and speaks at the same time, as the model decides."""
+    """Listens and speaks at the same time, as the model decides.
+
+    Args:
+        vocoder: speaks in the model's own voice; None: the synthesiser speaks its text.
+    """
 
     def __init__(
         self,
@@ -60,8 +69,11 @@ class Duplex:
         config: LocalConfig,
         synthesiser: Synthesiser | None,
         seed: int,
+        vocoder: Vocoder | None = None,
     ) -> None:
-        self.conversation = Conversation(network, tokenizer, config.duplex, seed=seed)
+        duplex = replace(config.duplex, speaks=vocoder is not None)
+        self.conversation = Conversation(network, tokenizer, duplex, seed=seed, vocoder=vocoder)
+        self._vocoder = vocoder
         self._tokenizer = tokenizer
         self._config = config
         self._spoken = SpokenText(synthesiser)
@@ -88,29 +100,29 @@ class Duplex:
         self._ahead = [one for one in self._ahead if one.key >= unit.end_ns]
         shown, unreadable = readable(unit.pictures)
         was_open = self.conversation.turn_open
-        outcome = self.conversation.hear(as_float(unit.samples), shown)
+        outcome = self.conversation.hear(
+            as_float(unit.samples), shown, key=unit.index, streamed=True
+        )
         if was_open and not self.conversation.turn_open and outcome.listens:
             self._spoken.drop()
-        stages = Stages(outcome.ms)
-        with stages.timed("synthesis"):
-            speech, silent = self._speech(outcome)
+        speech, rest, silent, stages = self._speech(outcome)
         remarks = [
             _reason(outcome),
-            outcome.utterance.problem,
             silent,
             f"a picture is unreadable: {unreadable}" if unreadable else "",
         ]
         context = self.conversation.context
         return UnitResult(
             Action.LISTEN if outcome.listens else Action.SPEAK,
-            outcome.utterance.text,
+            outcome.saying.text,
             outcome.end_of_turn,
             "; ".join(filter(None, remarks)),
             speech,
+            rest,
             self._unasked.follow(
                 unit,
                 speaks=not outcome.listens,
-                text=outcome.utterance.text,
+                text=outcome.saying.text,
                 end_of_turn=outcome.end_of_turn,
             ),
             outcome.p_listen,
@@ -120,11 +132,25 @@ class Duplex:
             timings(stages),
         )
 
-    def _speech(self, outcome: Outcome) -> tuple[tuple[Speech, ...], str]:
+    def _speech(
+        self, outcome: Outcome
+    ) -> tuple[tuple[Speech, ...], Generator[Speech, None, None] | None, str, Stages]:
+        """Speech that is there, that which is yet to be made, why there is none, and how long all
+        of it took so far."""
         if outcome.listens:
-            return (), ""
-        speech, problem = self._spoken.push(outcome.utterance.text, last=outcome.end_of_turn)
-        return tuple(speech), problem
+            return (), None, "", Stages(outcome.ms)
+        if self._vocoder is None:
+            stages = Stages(outcome.ms)
+            with stages.timed("synthesis"):
+                speech, silent = self._spoken.push(outcome.saying.text, last=outcome.end_of_turn)
+            return tuple(speech), None, silent, stages
+        pieces = as_speech(outcome.saying)
+        try:
+            first = next(pieces, None)
+        except BrainError as error:
+            return (), None, str(error), Stages(outcome.ms)
+        made = () if first is None else (first,)
+        return made, None if first is None else pieces, "", Stages(outcome.ms)
 
     def picture(self, picture: Picture) -> None:
         if not self._early.worth(picture.stamp_ns):
@@ -147,6 +173,9 @@ class Duplex:
         self.conversation.interrupt()
         self._spoken.drop()
         self._unasked.cut()
+
+    def remember(self, heard: str, unit: int) -> None:
+        self.conversation.remember(heard, unit)
 
 
 class Streaming:
@@ -251,6 +280,9 @@ class Streaming:
         self.dialogue.stop()
         self._spoken.drop()
 
+    def remember(self, heard: str, unit: int) -> None:
+        """A reply is remembered whole: it is made faster than it is spoken."""
+
 
 class ChatOnly:
     """Answers questions; units are not looked at."""
@@ -269,6 +301,8 @@ class ChatOnly:
     def settle(self) -> None: ...
 
     def interrupt(self) -> None: ...
+
+    def remember(self, heard: str, unit: int) -> None: ...
 
 
 def memory_of(tokens: int, nbytes: int) -> str:
