@@ -6,7 +6,7 @@ them. No torch is imported where they are not torch's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from minicpmo_ros.model.flow.stream import FlowOptions, FlowStream
 from minicpmo_ros.model.hift.config import HiftConfig
 from minicpmo_ros.model.hift.history import Step
 from minicpmo_ros.model.hift.stream import VocoderStream
+from minicpmo_ros.model.vocoder import ASSETS
+from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.voices.reference import ReferenceVoice
 
-ASSETS = Path("assets") / "token2wav"
-"""In a checkpoint's directory."""
 RATE_HZ = 24_000
 SAMPLES_PER_CODE = RATE_HZ // 25
 LOOK_AHEAD = 3
@@ -117,20 +117,37 @@ class VoiceVocoder:
 
 
 def load_vocoder(
-    directory: Path | str, *, device: str = "cpu", cache: Path | None = None
+    directory: Path | str,
+    *,
+    device: str = "cpu",
+    precision: str = "fp32",
+    cache: Path | None = None,
+    recipe: Recipe | None = None,
+    threads: int = 0,
+    progress: Callable[[str, float], None] = lambda what, share: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> VocoderNetworks:
-    """The networks of a checkpoint, in torch and float32.
+    """The networks of a checkpoint, in torch or as a recipe has them.
 
     Args:
         directory: of the checkpoint, with flow.pt, flow.yaml and hift.pt in assets/token2wav.
         device: "cpu", "cuda", "cuda:N", or "auto": cuda if there is one.
+        precision: of the flow network, "fp32", "fp16" or "bf16".
         cache: a folder for converted weights where they cannot be kept beside the files.
+        recipe: with one, all before counts for nothing: its `vocoder` says what runs them. What is
+            not built yet is built; progress and say hear of it, see `vocoder_load.load_stages`.
+        threads: with a recipe, in place of its own where they are not 0.
 
     Raises:
         CheckpointError: a file is missing, damaged, or of another network; the message names it.
         ConfigError: there is no such device.
         BrainError: torch is not installed.
+        EngineError: a stage cannot be built or loaded.
     """
+    if recipe is not None:
+        from minicpmo_ros.runtime.vocoder_load import load_stages
+
+        return load_stages(Path(directory), recipe, threads=threads, progress=progress, say=say)
     assets = Path(directory) / ASSETS
     if not assets.is_dir():
         raise CheckpointError(
@@ -141,13 +158,14 @@ def load_vocoder(
         from minicpmo_ros.model.flow.loader import load_flow
         from minicpmo_ros.model.hift.weights import load_vocoder as load_hift
         from minicpmo_ros.model.hift.weights import vocoder_file
-        from minicpmo_ros.runtime.torch_runtime import torch_device
+        from minicpmo_ros.runtime.torch_runtime import DTYPES, torch_device
     except ImportError as error:
         raise BrainError(
             f"the vocoder runs on torch, which is missing ({error}): pip install"
             " 'minicpmo_ros[model]'"
         ) from None
     where = torch_device(device)
-    flow = load_flow(assets, device=where, cache=cache)
+    flow = load_flow(assets, DTYPES[precision], where, cache)
     hift = load_hift(vocoder_file(assets), cache, where)
-    return VocoderNetworks(flow, hift.render, hift.config, f"vocoder in torch on {where}")
+    about = f"vocoder in torch on {where}, flow in {precision}"
+    return VocoderNetworks(flow, hift.render, hift.config, about)

@@ -5,15 +5,11 @@ No torch is imported where everything is built and the recipe does not name it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from minicpmo_ros.errors import CheckpointError, EngineError
-from minicpmo_ros.model.flow.stages import FlowStages
-from minicpmo_ros.model.hift.config import HiftConfig
-from minicpmo_ros.model.hift.history import Step
 from minicpmo_ros.model.vocoder import ASSETS, VocoderConfig, assets_of, vocoder_fingerprint
 from minicpmo_ros.runtime.engines import build
 from minicpmo_ros.runtime.engines.cache import EngineCache
@@ -25,20 +21,10 @@ from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
 from minicpmo_ros.runtime.engines.shipped import ShippedEngines
 from minicpmo_ros.runtime.load import Jobs, files_of, runtime
+from minicpmo_ros.runtime.vocoder import VocoderNetworks, load_vocoder
 from minicpmo_ros.runtime.vocoder_stages import CONFIG, FlowTables, StagedFlow, StagedVocoder
 
 Progress = build.Progress
-
-
-@dataclass(frozen=True)
-class LoadedVocoder:
-    """The vocoder's networks, for a `flow.stream.FlowStream` and a `hift.stream.VocoderStream`.
-    about: what runs them, in words."""
-
-    flow: FlowStages
-    hift: Step
-    hift_config: HiftConfig
-    about: str
 
 
 def load_stages(
@@ -49,7 +35,7 @@ def load_stages(
     threads: int = 0,
     progress: Progress = lambda what, share: None,
     say: build.Say = lambda text: None,
-) -> LoadedVocoder:
+) -> VocoderNetworks:
     """The vocoder of a checkpoint, on the runtime that the recipe has for it.
 
     Args:
@@ -68,7 +54,7 @@ def load_stages(
         )
     threads = threads or recipe.threads
     if recipe.vocoder.runtime == "torch":
-        return _in_torch(assets, recipe, threads)
+        return _in_torch(directory, recipe, threads)
     runtime(recipe.vocoder.runtime, device=recipe.device)  # before minutes of building
     cache = cache or EngineCache()
     files = ensure_vocoder(directory, recipe, cache, progress, say)
@@ -157,7 +143,7 @@ def vocoder_config(directory: Path, mark: str, recipe: Recipe, cache: EngineCach
     return read_config(assets)
 
 
-def assemble_vocoder(recipe: Recipe, files: dict[Piece, Path], threads: int = 0) -> LoadedVocoder:
+def assemble_vocoder(recipe: Recipe, files: dict[Piece, Path], threads: int = 0) -> VocoderNetworks:
     """The vocoder of files that are there; see `ensure_vocoder`."""
     by_name = {piece.name: file for piece, file in files.items()}
     (estimator,) = (piece for piece in files if piece.name == "flow.estimator")
@@ -180,26 +166,16 @@ def assemble_vocoder(recipe: Recipe, files: dict[Piece, Path], threads: int = 0)
     )
     hift = StagedVocoder(runs.stage(by_name["hift"]))
     about = f"vocoder on {recipe.vocoder.runtime}, flow in {recipe.vocoder.precision}"
-    return LoadedVocoder(flow, hift, config.hift, about)
+    return VocoderNetworks(flow, hift, config.hift, about)
 
 
-def _in_torch(assets: Path, recipe: Recipe, threads: int) -> LoadedVocoder:
-    with build.extras("running the vocoder in torch"):
+def _in_torch(directory: Path, recipe: Recipe, threads: int) -> VocoderNetworks:
+    found = load_vocoder(directory, device=recipe.device, precision=recipe.vocoder.precision)
+    if threads:
         import torch
 
-        from minicpmo_ros.model.flow.loader import load_flow
-        from minicpmo_ros.model.hift.weights import load_vocoder
-        from minicpmo_ros.model.vocoder import hift_file
-    if threads:
         torch.set_num_threads(threads)
-    device = recipe.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-    flow = load_flow(assets, names[recipe.vocoder.precision], device)
-    hift = load_vocoder(hift_file(assets), device=device)
-    about = f"vocoder in torch on {device}, flow in {recipe.vocoder.precision}"
-    return LoadedVocoder(flow, hift.render, hift.config, about)
+    return found
 
 
 def _graph_job(assets: Path, mark: str, config: VocoderConfig, piece: Piece) -> build.Job:

@@ -25,8 +25,8 @@ from minicpmo_ros.runtime.engines.recipe import of
 from minicpmo_ros.runtime.export.vocoder_weights import read_assets, read_config
 from minicpmo_ros.runtime.export.writer import ALIGNMENT
 from minicpmo_ros.runtime.load import Loader
+from minicpmo_ros.runtime.vocoder import VocoderNetworks, load_vocoder
 from minicpmo_ros.runtime.vocoder_load import (
-    LoadedVocoder,
     assemble_vocoder,
     ensure_vocoder,
     load_stages,
@@ -52,19 +52,21 @@ def files(checkpoint: Path, engines: Path) -> dict[Piece, Path]:
 
 
 @pytest.fixture(scope="module")
-def built(files: dict[Piece, Path]) -> LoadedVocoder:
+def built(files: dict[Piece, Path]) -> VocoderNetworks:
     return assemble_vocoder(CPU, files, 1)
 
 
-def test_a_turn_sounds_as_in_torch(checkpoint: Path, built: LoadedVocoder) -> None:
+def test_a_turn_sounds_as_in_torch(checkpoint: Path, built: VocoderNetworks) -> None:
     frames, samples = spoken(built)
-    expected_frames, expected = spoken(load_stages(checkpoint, TORCH))
+    expected_frames, expected = spoken(load_vocoder(checkpoint, recipe=TORCH))
     assert relative_error(frames, expected_frames) < 1e-5
     assert len(samples) == len(expected)
     assert relative_error(samples, expected) < 1e-3
+    half = load_vocoder(checkpoint, precision="fp16")
+    assert relative_error(spoken(half)[0], expected_frames) < 0.01
 
 
-def test_a_turn_after_a_reset_is_as_the_first(built: LoadedVocoder) -> None:
+def test_a_turn_after_a_reset_is_as_the_first(built: VocoderNetworks) -> None:
     stream = FlowStream(built.flow, voice(60), FlowOptions(steps=2))
     tokens = np.arange(150)
     first = stream.push(tokens, last=True)
@@ -81,6 +83,7 @@ import sys
 from pathlib import Path
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.recipe import of
+from minicpmo_ros.runtime.vocoder import VocoderNetworks, load_vocoder
 from minicpmo_ros.runtime.vocoder_load import load_stages
 found = load_stages(Path({str(checkpoint)!r}), of({{"precision": "fp32"}}),
                     cache=EngineCache({str(engines)!r}))
@@ -170,7 +173,7 @@ def test_every_weight_is_in_one_piece(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("steps", [11, 40])
 def test_steps_that_were_not_computed_beforehand_are_refused(
-    built: LoadedVocoder, steps: int
+    built: VocoderNetworks, steps: int
 ) -> None:
     for good in (1, 3, 5, 10):
         built.flow.solver(schedule(good)[:-1], 4)

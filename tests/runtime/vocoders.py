@@ -15,7 +15,7 @@ from minicpmo_ros.model.hift.config import HiftConfig
 from minicpmo_ros.model.hift.history import Array
 from minicpmo_ros.model.hift.stream import VocoderStream
 from minicpmo_ros.model.vocoder import ASSETS
-from minicpmo_ros.runtime.vocoder_load import LoadedVocoder
+from minicpmo_ros.runtime.vocoder import VocoderNetworks
 from tests.model.flow_network import codes, voice
 from tests.model.hift_network import published
 
@@ -31,7 +31,7 @@ def write_assets(directory: Path, seed: int = 1) -> Path:
 
 
 def spoken(
-    vocoder: LoadedVocoder, ends: Sequence[int] = (11, 28, 53, 60), steps: int = 3
+    vocoder: VocoderNetworks, ends: Sequence[int] = (11, 28, 53, 60), steps: int = 3
 ) -> tuple[Array, Array]:
     """Frames [frames, mels] and samples of a turn, chunk by chunk."""
     flow = FlowStream(vocoder.flow, voice(20), FlowOptions(steps=steps))
