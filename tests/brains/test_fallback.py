@@ -288,7 +288,7 @@ def test_whoever_decides_sees_pictures_and_hears_of_interruptions():
     pair.fall()
     before = len(pair.primary.asked)
     tell()
-    assert pair.reserve.asked[-3:] == told
+    assert pair.reserve.asked[-4:] == told
     assert pair.primary.asked[before:] == []
 
 
