@@ -15,6 +15,7 @@ from minicpmo_ros.brains.work import Worker
 from minicpmo_ros.errors import ConfigError, DeviceError
 from minicpmo_ros.media.espeak import Synthesiser
 from minicpmo_ros.media.voice import VoiceConfig, VoiceDetector
+from minicpmo_ros.messages import Severity
 from minicpmo_ros.timeline.timeline import TimelineConfig
 from minicpmo_ros.wire import Message
 
@@ -38,6 +39,7 @@ class OmniSettings:
     voice: str = "en-us"
     voice_rate_wpm: int = 170
     spoken_severity: str = "warning"
+    interrupting_severity: str = "critical"
     brain_backlog: int = 3
     publish_timings: bool = True
     checkpoint: str = "nano"
@@ -86,6 +88,7 @@ class OmniSettings:
             barge_in_ms=barge_in(self.brain, self.barge_in_ms),
             playback_delay_ms=self.playback_delay_ms,
             backlog=self.brain_backlog,
+            interrupting_severity=_severity(self.interrupting_severity),
             timings=self.publish_timings,
         )
 
@@ -99,6 +102,15 @@ def barge_in(brain: str, wanted_ms: int) -> int:
     if wanted_ms >= 0:
         return wanted_ms
     return 200 if brain == "reflex" else 800
+
+
+def _severity(name: str) -> Severity | None:
+    if name.upper() not in Severity.__members__ and name != "never":
+        raise ConfigError(
+            f"interrupting_severity is '{name}'; it must be one of"
+            f" {', '.join(one.name.lower() for one in Severity)}, never"
+        )
+    return None if name == "never" else Severity[name.upper()]
 
 
 def build_session(
@@ -129,7 +141,11 @@ def make_brain(settings: OmniSettings, synthesiser: reflex.Synthesiser | None) -
     makers: dict[str, Callable[[], Brain]] = {
         "local": lambda: _local(settings, synthesiser),
         "reflex": lambda: ReflexBrain(
-            ReflexConfig(spoken_severity=settings.spoken_severity), synthesiser
+            ReflexConfig(
+                spoken_severity=settings.spoken_severity,
+                interrupting_severity=settings.interrupting_severity,
+            ),
+            synthesiser,
         ),
     }
     if settings.brain not in makers:

@@ -51,6 +51,11 @@ class AlertLog:
         self._count = 0
         self._active: dict[str, Alert] = {}
 
+    def news(self, unit: Unit, notes: tuple[AlertNote, ...]) -> list[AlertNote]:
+        """Those that `apply` will raise as new alerts."""
+        known = {k for k, a in self._active.items() if a.expires_ns > unit.end_ns}
+        return [note for note in notes if note.active and note.kind not in known]
+
     def apply(self, unit: Unit, epoch: int, notes: tuple[AlertNote, ...]) -> list[Alert]:
         """The alerts to publish; a note that clears what was never raised is dropped."""
         self._active = {k: a for k, a in self._active.items() if a.expires_ns > unit.end_ns}

@@ -322,6 +322,8 @@ class OmniSession:
             speaks = valid and result.action is Action.SPEAK
             if not valid and result.action is Action.SPEAK:
                 result = replace(result, reason=f"{result.reason} (not spoken: interrupted)")
+            if valid and self._cut_for_alert(unit, result, speaks=speaks) and speaks:
+                epoch = self._turns.epoch
             # Whoever decides now does not go on with a turn that another began, or failed in.
             broken = bool(made.fault) or made.brain != before.brain
             end = self._turns.end(unit.index) if broken else []
@@ -344,6 +346,26 @@ class OmniSession:
                 self._publish(chunk)
             self._rest_of = (self._turns.epoch, result.end_of_turn) if speaks else None
             self._release_says()
+
+    def _cut_for_alert(self, unit: Unit, result: UnitResult, *, speaks: bool) -> bool:
+        """Cut off what is being said for an alert that is severe enough; whether there was any.
+
+        A brain that speaks of the alert in the same unit has gone on already, and is told nothing.
+        """
+        lowest = self.config.interrupting_severity
+        news = self._alerts.news(unit, result.alerts)
+        kinds = [note.kind for note in news if lowest is not None and note.severity >= lowest]
+        if not kinds:
+            return False
+        reason = f"alert: {', '.join(kinds)}"
+        if not speaks:
+            return self.interrupt(reason, self._now_ns).success
+        if not (self._turns.sounding(self._now_ns) or self._turns.open_turn or self._says.waiting):
+            return False
+        self._cut(self._now_ns)
+        self.interruptions += 1
+        self._say_state(self._rest_state(), self._now_ns, reason)
+        return True
 
     def _more(self, unit: Unit, piece: Speech | None) -> bool:
         """Publish more speech of the unit that was decided last; false where it is not wanted."""

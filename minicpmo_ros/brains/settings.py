@@ -7,7 +7,7 @@ from typing import Protocol
 
 from minicpmo_ros.brains.api import SessionSetup
 from minicpmo_ros.errors import ConfigError
-from minicpmo_ros.messages import AudioChunk, VoiceActivity
+from minicpmo_ros.messages import AudioChunk, Severity, VoiceActivity
 from minicpmo_ros.timeline.config import TimelineConfig
 
 
@@ -34,7 +34,9 @@ class SessionConfig:
     barge_in_ms: voice over the robot's speech for so long stops it; 0 turns that off.
     playback_delay_ms: from a unit's end to the first sample of a turn that begins with it.
     chunk_s: longest piece of speech in one message. backlog: units that may wait for the brain
-    before the next is skipped. timings: put wall times into decisions (not for exact replay).
+    before the next is skipped. interrupting_severity: lowest severity of a new alert that cuts off
+    what is being said; None: none does. timings: put wall times into decisions (not for exact
+    replay).
     """
 
     timeline: TimelineConfig = field(default_factory=TimelineConfig)
@@ -43,6 +45,7 @@ class SessionConfig:
     playback_delay_ms: int = 0
     chunk_s: float = 1.0
     backlog: int = 3
+    interrupting_severity: Severity | None = Severity.CRITICAL
     timings: bool = True
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The omni node's parameters for the local brain; see nodes/parameters.py."""
+"""The omni node's parameters for the local brain, and what goes with it; see nodes/parameters.py."""
 
 from __future__ import annotations
 
@@ -40,7 +40,54 @@ LOCAL = (
     P(
         "reference_voice",
         "",
-        "Local brain: sound file with the voice to speak in, 1 to 60 s; empty: none.",
+        "Local brain: sound file with the voice to speak in, 1 to 60 s; empty: the one that comes "
+        "with the checkpoint.",
+    ),
+    P(
+        "voices",
+        "",
+        "Local brain: folder of sound files (wav, flac or ogg), each a voice of its name; empty: "
+        "none.",
+    ),
+    P(
+        "speaker",
+        "",
+        "Local brain: the voice of that folder to speak in, by its name; empty: reference_voice. "
+        "The service set_voice chooses another.",
+    ),
+    P(
+        "synthesiser_fallback",
+        True,
+        "Local brain: espeak-ng speaks its text where the checkpoint has no voice of its own.",
+    ),
+    P(
+        "speech_chunks",
+        "8 17 25",
+        "Local brain: codes of speech (40 ms each) in the first chunks of a turn, the last for all "
+        "that follow: fewer sound sooner and cost more; 5 to 50.",
+    ),
+    P(
+        "speech_lead_ms",
+        280,
+        "Local brain: silence before a turn that goes on beyond its first second, of whose sound "
+        "280 ms come only with the next; with less, the turn has a gap there.",
+        "ms",
+        0,
+        5000,
+    ),
+    P(
+        "speech_steps",
+        10,
+        "Local brain: steps of the vocoder's solver; 5 or 3 are faster and sound worse.",
+        "",
+        1,
+        100,
+    ),
+    P(
+        "forgets_unheard",
+        True,
+        "Local brain: when it is interrupted, it remembers of its turn only the words that were "
+        "heard; false: all of it, as the published code does.",
     ),
     P("prompt_file", "", "Local brain: text file with a system prompt; empty: the model's own."),
     P(
@@ -145,6 +192,12 @@ LOCAL = (
         "reference_compat",
         False,
         "Local brain: also make the mistakes of the published code (docs/model.md).",
+    ),
+    P(
+        "interrupting_severity",
+        "critical",
+        "Lowest severity of new alerts that cut off what the robot is saying.",
+        choices=("info", "notice", "warning", "critical", "never"),
     ),
     P(
         "fallback",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -653,3 +653,57 @@ def test_a_voice_is_chosen_among_those_that_the_brain_has():
         stage.session.set_voice("carl", stage.now)
     with pytest.raises(ConfigError, match="voice 'bob': the brain 'script' has none to choose"):
         Stage().session.set_voice("bob", T0)
+
+
+# -- alerts that cut off what is being said -------------------------------------------------------
+
+
+def alarmed(severity: Severity, speech: UnitResult = LISTEN) -> UnitResult:
+    note = AlertNote("fire", severity, "Fire!", True, (), 5.0)
+    return replace(speech, alerts=(note,))
+
+
+@pytest.mark.parametrize(
+    ("lowest", "severity", "cuts"),
+    [
+        (Severity.CRITICAL, Severity.CRITICAL, True),
+        (Severity.CRITICAL, Severity.WARNING, False),
+        (Severity.NOTICE, Severity.WARNING, True),
+        (None, Severity.CRITICAL, False),
+    ],
+)
+def test_an_alert_that_is_severe_enough_cuts_off_what_is_being_said(lowest, severity, cuts):
+    stage = Stage(talk(4.0), alarmed(severity), interrupting_severity=lowest)
+    stage.hear(2.0)
+    assert stage.session.epoch == int(cuts)
+    assert stage.brain.interrupted == (["one"] if cuts else [])
+    (alert,) = stage.of(Alert)
+    assert alert.severity is severity
+    if cuts:
+        assert stage.of(SessionState)[-1].detail == "alert: fire"
+
+
+def test_what_is_said_of_the_alert_itself_sounds_at_once():
+    stage = Stage(talk(4.0), alarmed(Severity.CRITICAL, talk(1.0, "Fire !")))
+    stage.hear(2.0)
+    first, last = [c for c in stage.of(SpeechChunk) if c.turn == 1], stage.of(SpeechChunk)[-1]
+    assert {c.epoch for c in first} == {0}
+    assert (last.turn, last.epoch, last.stamp_ns, last.text) == (2, 1, at(2), "Fire !")
+    assert (stage.of(Decision)[-1].epoch, stage.of(Decision)[-1].turn) == (1, 2)
+    assert stage.of(Alert)[-1].epoch == 1
+    assert stage.brain.interrupted == []  # it has gone on already
+
+
+def test_an_alert_that_is_renewed_cuts_nothing_off_again():
+    fire = alarmed(Severity.CRITICAL)
+    stage = Stage(fire, talk(4.0), fire)
+    stage.hear(3.0)
+    assert stage.session.epoch == 0
+    assert [a.number for a in stage.of(Alert)] == [1, 1]
+
+
+def test_an_alert_in_silence_cuts_nothing_off():
+    stage = Stage(alarmed(Severity.CRITICAL, talk(1.0)))
+    stage.hear(1.0)
+    assert stage.session.epoch == 0
+    assert stage.of(SpeechChunk)

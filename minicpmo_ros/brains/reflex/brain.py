@@ -186,7 +186,7 @@ class ReflexBrain(Brain):
         elif phase is Phase.SILENCE and not self._just_interrupted:
             self._cut = None
         if around.robot_speaking:
-            return _listen("robot speaks")
+            return self._interrupt_itself(unit) or _listen("robot speaks")
         speech_s = self._endpointer.speech_ns / NS_PER_S
         if phase is Phase.VOICE:
             return _listen("voice goes on")
@@ -210,6 +210,21 @@ class ReflexBrain(Brain):
         if phase is Phase.TOO_SHORT:
             return _listen(f"too short for a turn: {speech_s:.1f} s of speech")
         return _listen("microphone muted" if unit.muted else "nothing new")
+
+    def _interrupt_itself(self, unit: Unit) -> UnitResult | None:
+        """Speak of an alert that is raised now, if it is severe enough; others go on to wait."""
+        urgent = [
+            (at, note)
+            for at, note in self._unspoken
+            if at == self._now_s and self._config.interrupts(note.severity)
+        ]
+        if not urgent:
+            return None
+        others = [one for one in self._unspoken if one not in urgent]
+        kinds = ", ".join(note.kind for _, note in urgent)
+        result = self._speak(unit, [note.text for _, note in urgent], f"alert: {kinds}")
+        self._unspoken = others
+        return result
 
     def _speak(self, unit: Unit, sentences: list[str], reason: str) -> UnitResult:
         self._unspoken.clear()

@@ -36,6 +36,7 @@ class ReflexConfig:
     endpoint_ms: silence that ends a person's turn. min_turn_ms: speech a turn needs to be answered.
     own_voice_tail_ms: how long after the robot's own speech a voice may still be its echo.
     spoken_severity: lowest severity of an alert that is spoken, or "never".
+    interrupting_severity: of one that is spoken at once, though the robot speaks of something else.
     flat_contrast: contrast (standard deviation, 0 to 1) under which a picture shows nothing.
     light_jump: change of mean brightness (0 to 1) that is a light going on or off.
     motion_fraction: changed part of the picture from which on something moves.
@@ -51,6 +52,7 @@ class ReflexConfig:
     min_turn_ms: float = 300
     own_voice_tail_ms: float = 300
     spoken_severity: str = "warning"
+    interrupting_severity: str = "critical"
     flat_contrast: float = 0.02
     light_jump: float = 0.2
     motion_fraction: float = 0.02
@@ -67,11 +69,12 @@ class ReflexConfig:
         for entry in fields(self):
             if entry.name in _RANGES:
                 self._check_number(entry.name)
-        if self.spoken_severity not in SPOKEN_SEVERITIES:
-            raise ConfigError(
-                f"reflex.spoken_severity is {self.spoken_severity!r}; "
-                f"it must be one of {', '.join(SPOKEN_SEVERITIES)}"
-            )
+        for name in ("spoken_severity", "interrupting_severity"):
+            if getattr(self, name) not in SPOKEN_SEVERITIES:
+                raise ConfigError(
+                    f"reflex.{name} is {getattr(self, name)!r}; "
+                    f"it must be one of {', '.join(SPOKEN_SEVERITIES)}"
+                )
 
     def _check_number(self, name: str) -> None:
         value = getattr(self, name)
@@ -88,6 +91,12 @@ class ReflexConfig:
 
     def speaks(self, severity: Severity) -> bool:
         """Whether an alert of this severity is spoken."""
-        if self.spoken_severity == NEVER:
-            return False
-        return severity >= Severity[self.spoken_severity.upper()]
+        return _reaches(severity, self.spoken_severity)
+
+    def interrupts(self, severity: Severity) -> bool:
+        """Whether an alert of this severity is spoken into the robot's own speech."""
+        return _reaches(severity, self.interrupting_severity)
+
+
+def _reaches(severity: Severity, lowest: str) -> bool:
+    return lowest != NEVER and severity >= Severity[lowest.upper()]

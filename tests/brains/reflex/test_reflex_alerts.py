@@ -18,6 +18,7 @@ from minicpmo_ros.brains.reflex.alerts import (
     SUDDEN_LIGHT,
     SUDDEN_LOUD_SOUND,
 )
+from minicpmo_ros.errors import ConfigError
 from minicpmo_ros.messages import Action, Severity
 
 SILENT = ReflexConfig(spoken_severity="never")
@@ -295,3 +296,30 @@ def test_an_alert_is_not_said_into_the_robots_own_speech(kit):
     results = world.run(10)
     assert of_kind(kit, results, CAMERA_COVERED) == [(4, True)]
     assert [k for k, r in enumerate(results) if r.action is Action.SPEAK] == [7]
+
+
+@pytest.mark.parametrize(("lowest", "spoken_at"), [("critical", 4), ("never", 7)])
+def test_what_is_critical_is_said_into_the_robots_own_speech(kit, lowest, spoken_at):
+    config = ReflexConfig(interrupting_severity=lowest)
+    world = kit.World(config, mic_lost_ms=lambda k: 2000.0 if k >= 4 else 0.0)
+    world.spoken.append((2.0, 7.5))
+    results = world.run(10)
+    assert of_kind(kit, results, MICROPHONE_LOST) == [(4, True)]
+    assert [k for k, r in enumerate(results) if r.action is Action.SPEAK] == [spoken_at]
+
+
+def test_others_wait_until_it_is_silent(kit):
+    world = kit.World(
+        camera=covered_at(kit, *range(2, 30)), mic_lost_ms=lambda k: 2000.0 if k >= 4 else 0.0
+    )
+    world.spoken.append((2.0, 7.5))
+    results = world.run(10)
+    assert next(k for k, r in enumerate(results) if r.action is Action.SPEAK) == 4
+    (critical, later) = [r.text for r in results if r.action is Action.SPEAK]
+    assert "microphone" in critical and "camera" not in critical
+    assert "camera" in later or "see" in later
+
+
+def test_a_severity_that_there_is_not_is_refused():
+    with pytest.raises(ConfigError, match="interrupting_severity is 'loud'"):
+        ReflexConfig(interrupting_severity="loud")
