@@ -233,6 +233,26 @@ def bench_engines(
     bench(size, units, tokens, hours, threads, json)
 
 
+@bench_app.command("speech")
+def bench_speech(
+    size: Annotated[str, typer.Option(help="tiny or full.")] = "full",
+    steps: Annotated[
+        list[int], typer.Option(help="Of the solver, 1 to 10; may be given more than once.")
+    ] = [10, 5, 3],  # noqa: B006 - as above
+    seconds: Annotated[int, typer.Option(min=3, help="Of speech in a turn.")] = 4,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each kind.")] = 2,
+    threads: Annotated[int, typer.Option(min=0, help="On a CPU; 0: one a core.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+) -> None:
+    """Codes of speech to sound: real-time factor, time to the first sound, memory."""
+    from minicpmo_ros.model.cli import need_torch
+
+    need_torch()
+    from minicpmo_ros.bench.speech import bench
+
+    bench(size, steps, seconds, rounds, threads, json)
+
+
 @app.command()
 def params(
     yaml: Annotated[bool, typer.Option("--yaml", help="As config/omni.yaml.")] = False,

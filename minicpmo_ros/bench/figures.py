@@ -54,6 +54,7 @@ def show(
     conditions: under which it was measured; printed, and written beside the machine's facts.
     """
     console = Console(soft_wrap=True, highlight=False)
+    console.width = max(console.width, 120)  # of a pipe, which would cut names off
     on = machine()
     console.print(f"{title}, on {on['processor']}, {on['cores']} cores, {on['memory_gib']} GiB")
     if conditions:
