@@ -72,6 +72,9 @@ class ClockSpeaker(Speaker):
             refused=stats.refused,
             missing=stats.missing,
             abandoned=stats.abandoned,
+            underruns=stats.underruns,
+            concealed_samples=stats.concealed_samples,
+            caught_up_samples=stats.caught_up_samples,
         )
 
     def _sounded(self, block: np.ndarray) -> None:

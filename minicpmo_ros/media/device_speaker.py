@@ -142,6 +142,9 @@ class DeviceSpeaker(Speaker):
             stats.refused,
             stats.missing,
             stats.abandoned,
+            stats.underruns,
+            stats.concealed_samples,
+            stats.caught_up_samples,
         )
 
     def _start(self, stream: StreamFormat) -> Callback:

@@ -47,6 +47,12 @@ class QueueStats:
     """Turns whose stamp was too far in the future to be meant; they sounded at once."""
     abandoned: int = 0
     """Turns ended because nothing more of them came, nor the chunk marked as last."""
+    underruns: int = 0
+    """Gaps within turns, of which more came too late."""
+    concealed_samples: int = 0
+    """Silence that was put there."""
+    caught_up_samples: int = 0
+    """Silence that was left out of pauses for it."""
 
 
 class PlayQueue:
@@ -54,7 +60,8 @@ class PlayQueue:
 
     The first sample of a turn sounds at its stamp, to the sample, or as soon as it can; the rest
     follows without a gap. A turn that runs dry is concealed by silence until more comes or, after
-    10 s (2 s where another turn waits), it is given up.
+    10 s (2 s where another turn waits), it is given up. By what was concealed it is late; once more
+    comes in time again, pauses in it are shortened until it is not.
 
     The same pushes, interrupts and takes give the same samples and the same account; so do takes
     cut into other blocks, as long as pushes fall on the same samples. The lock is held for some
@@ -230,6 +237,11 @@ class PlayQueue:
                 return self._silence(block[:ahead])
             self._start(turn)
         samples = turn.front()
+        if caught_up := turn.catch_up():
+            self._queued -= caught_up
+            total = self._stats.caught_up_samples + caught_up
+            self._stats = replace(self._stats, caught_up_samples=total)
+            samples = turn.front()
         if not len(samples) and turn.ended:
             self._end(PlaybackEvent.FINISHED)
             return 0
@@ -265,6 +277,12 @@ class PlayQueue:
         if not len(samples):
             return self._conceal(turn, block)
         block = block[: len(samples)]
+        if turn.gap:
+            self._stats = replace(
+                self._stats,
+                underruns=self._stats.underruns + 1,
+                concealed_samples=self._stats.concealed_samples + turn.gap,
+            )
         self._fade.sound(block, samples[: len(block)], resumed=turn.gap > 0)
         self._queued -= len(block)
         turn.advance(len(block))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from minicpmo_ros.errors import ConfigError
 from minicpmo_ros.media.playback import PlayQueue
-from minicpmo_ros.messages import NS_PER_MS
+from minicpmo_ros.messages import NS_PER_MS, SPEECH_RATE_HZ
 
 _FILE = "file:"
 _RANGES = {
@@ -60,7 +60,8 @@ class SpeakerConfig:
 
 @dataclass(frozen=True)
 class SpeakerStatus:
-    """How a speaker does, for diagnostics. problem: what is wrong now, "" if nothing.
+    """How a speaker does, for diagnostics. problem: what is wrong now, "" if nothing. From refused
+    on: see `playback.QueueStats`.
 
     xruns: blocks that the device says came too late; jumps: times the DAC stamps had to be set
     anew; guessed_stamps: blocks for which the device gave no usable time.
@@ -82,6 +83,9 @@ class SpeakerStatus:
     refused: int = 0
     missing: int = 0
     abandoned: int = 0
+    underruns: int = 0
+    concealed_samples: int = 0
+    caught_up_samples: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """Names with spaces and units, values as they are printed."""
@@ -101,6 +105,9 @@ class SpeakerStatus:
             "chunks refused": self.refused,
             "chunks missing": self.missing,
             "turns given up": self.abandoned,
+            "gaps in speech": self.underruns,
+            "concealed ms": f"{self.concealed_samples * 1000 / SPEECH_RATE_HZ:.0f}",
+            "caught up ms": f"{self.caught_up_samples * 1000 / SPEECH_RATE_HZ:.0f}",
         }
 
 

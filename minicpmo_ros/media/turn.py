@@ -13,6 +13,13 @@ from minicpmo_ros.messages import EMPTY_SAMPLES, SPEECH_RATE_HZ, SpeechChunk
 Key = tuple[int, int]
 """(epoch, turn)."""
 
+# A pause is heard in blocks of 10 ms, all of whose samples are below -50 dBFS. 60 ms of it stay.
+_BLOCK = SPEECH_RATE_HZ // 100
+_QUIET = 104
+_KEPT_BLOCKS = 6
+# What must wait in the queue when more comes, so that the next gap is not made here.
+MARGIN_SAMPLES = SPEECH_RATE_HZ // 10
+
 
 class Piece:
     """A chunk of speech that waits or sounds: its samples, int16 [n], and its text."""
@@ -23,11 +30,32 @@ class Piece:
         # A copy: the samples may belong to a message whose memory is used again.
         self.samples = np.array(chunk.data, dtype=np.int16)
         self.text = SpokenText(chunk.text, chunk.words, len(self.samples))
+        self.spare = _spare(self.samples)
         self.sounded = 0
 
     @property
     def left(self) -> int:
         return len(self.samples) - self.sounded
+
+    @property
+    def next(self) -> np.ndarray:
+        """The samples up to the next place where some could be left out."""
+        stop = next((at for at, _ in self.spare if at > self.sounded), len(self.samples))
+        return self.samples[self.sounded : stop]
+
+
+def _spare(samples: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Where pauses begin that can be shortened, 30 ms into them, and by how many samples."""
+    count = len(samples) // _BLOCK
+    blocks = np.abs(samples[: count * _BLOCK].astype(np.int32)).reshape(count, _BLOCK)
+    quiet = np.concatenate(([0], (blocks.max(axis=1) <= _QUIET).astype(np.int8), [0]))
+    borders = np.flatnonzero(np.diff(quiet)).reshape(-1, 2)
+    half = _KEPT_BLOCKS // 2
+    return tuple(
+        (int(start + half) * _BLOCK, int(stop - start - _KEPT_BLOCKS) * _BLOCK)
+        for start, stop in borders
+        if stop - start > _KEPT_BLOCKS
+    )
 
 
 class Turn:
@@ -45,7 +73,10 @@ class Turn:
         """Frame of the DAC after the last sample that has sounded."""
         self.sounded = 0
         self.concealed = 0
-        """Silent samples between samples of this turn."""
+        """Silent samples put in between samples of this turn, less those left out of its pauses: by
+        so much it is late."""
+        self.slack: int | None = None
+        """The fewest samples that waited when more came, since it ran dry; None: none have come."""
         self.gap = 0
         """Silent samples since its last one: concealment if more comes, nothing if not."""
         self.queued = 0
@@ -62,6 +93,10 @@ class Turn:
         return self.sounded + self.concealed + self.gap
 
     def add(self, piece: Piece, chunk: SpeechChunk) -> None:
+        if self.gap:
+            self.slack = None
+        elif self.started:
+            self.slack = self.queued if self.slack is None else min(self.slack, self.queued)
         self.next_sequence = chunk.sequence + 1
         self.ended = self.ended or chunk.last
         self.queued += piece.left
@@ -73,8 +108,27 @@ class Turn:
             self._heard = join(self._heard, self._pieces.popleft().text.whole)
         if not self._pieces:
             return EMPTY_SAMPLES
+        return self._pieces[0].next
+
+    def catch_up(self) -> int:
+        """Leave out as much of a pause that sounds now as the turn is late, but no more than it can
+        spare; how many samples that was. They count as sounded."""
+        if self.concealed <= 0 or self.gap or not self._pieces:
+            return 0
         piece = self._pieces[0]
-        return piece.samples[piece.sounded :]
+        length = next((length for at, length in piece.spare if at == piece.sounded), 0)
+        if not self.ended:
+            length = min(length, (self.slack or 0) - MARGIN_SAMPLES)
+        length = min(length, self.concealed)
+        if length <= 0:
+            return 0
+        if self.slack is not None:
+            self.slack -= length
+        self.concealed -= length
+        self.sounded += length
+        self.queued -= length
+        piece.sounded += length
+        return length
 
     def advance(self, samples: int) -> None:
         """So many samples of the front piece have sounded."""

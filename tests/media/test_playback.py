@@ -136,6 +136,51 @@ def test_speech_that_comes_too_late_is_concealed_by_silence_and_counted() -> Non
     assert finished.stamp_ns == ns(2_440)
 
 
+def paused(samples: int, pause: int) -> np.ndarray:
+    """Sound with a pause in its middle."""
+    data = ramp(samples)
+    data[(samples - pause) // 2 : (samples + pause) // 2] = 0
+    return data
+
+
+def test_gaps_are_counted_and_what_comes_in_time_again_catches_up_in_its_pauses() -> None:
+    device = Device(PlayQueue(), block=240)
+    pieces = [ramp(RATE), ramp(RATE), paused(RATE, 9_600), paused(RATE, 9_600)]
+    # 300 ms too late, and from then on as much before it is needed.
+    for sequence, piece in enumerate(pieces):
+        device.queue.push(speech(piece, sequence=sequence, last=sequence == 3))
+        device.play(RATE + 7_200 if sequence == 0 else RATE - 7_200 if sequence == 1 else RATE)
+    stats = device.queue.stats
+    assert (stats.underruns, stats.concealed_samples) == (1, 7_200)
+    # Of the first pause 60 ms stay; a tenth of a second stays in store until no more can be late.
+    assert stats.caught_up_samples == 7_200
+    device.play(RATE)
+    finished = device.report(FINISHED)
+    assert (finished.turn_samples, finished.concealed_samples) == (4 * RATE, 0)
+    assert finished.stamp_ns == ns(4 * RATE)
+
+
+def test_nothing_is_left_out_of_a_turn_that_is_in_time() -> None:
+    device = Device(PlayQueue())
+    sound = paused(2 * RATE, RATE)
+    device.queue.push(speech(sound))
+    device.play(3 * RATE)
+    np.testing.assert_array_equal(device.samples[: 2 * RATE], sound)
+    assert device.queue.stats.caught_up_samples == 0
+
+
+def test_what_always_comes_too_late_is_not_hurried_into_the_next_gap() -> None:
+    device = Device(PlayQueue(), block=240)
+    # Each piece comes as the one before has ended, 100 ms after the first time.
+    device.queue.push(speech(paused(RATE, 9_600), last=False))
+    device.play(RATE + 2_400)
+    for sequence in range(1, 6):
+        device.queue.push(speech(paused(RATE, 9_600), sequence=sequence, last=False))
+        device.play(RATE)
+    stats = device.queue.stats
+    assert (stats.underruns, stats.concealed_samples, stats.caught_up_samples) == (1, 2_400, 0)
+
+
 def test_a_turn_that_is_ended_late_has_not_been_concealed() -> None:
     queue = PlayQueue()
     queue.push(speech(1_000, last=False))
@@ -410,6 +455,7 @@ pushes = st.lists(
         st.integers(-20 * NS_PER_MS, 300 * NS_PER_MS),  # stamp after T0
         st.sampled_from(["", "one", "two words", "你好世界", "and so on."]),
         st.booleans(),  # last
+        st.sampled_from([0, 1_000, 2_000]),  # of its samples are a pause
     ),
     max_size=12,
 )
@@ -424,12 +470,12 @@ def run(plan: list[tuple], cuts: list[tuple[int, int]], block: int) -> Device:
         for at, epoch in cuts:
             if at == step:
                 queue.interrupt(epoch)
-        for at, turn, samples, offset_ns, text, last in plan:
+        for at, turn, samples, offset_ns, text, last, pause in plan:
             if at == step:
                 key = (queue.epoch, turn)
                 queue.push(
                     speech(
-                        samples,
+                        paused(samples, min(samples, pause)),
                         turn,
                         epoch=queue.epoch,
                         sequence=sequences.get(key, 0),
