@@ -13,6 +13,7 @@ import numpy as np
 
 from minicpmo_ros.duplex.config import SamplerConfig, WindowConfig
 from minicpmo_ros.duplex.conversation import checked_second
+from minicpmo_ros.duplex.memory import heard_tokens
 from minicpmo_ros.duplex.pictures import Shown
 from minicpmo_ros.duplex.sampler import ReplySampler
 from minicpmo_ros.duplex.window import KeptUnit, Window
@@ -103,6 +104,8 @@ class Dialogue:
         self._left = 0
         self._start = self.context.length  # of the round that is open
         self._replied = False
+        self._reply: list[int] = []  # tokens of the last reply that were read
+        self._reply_end = 0  # row behind them
         self._user_speaks = False
         self._longest = 0  # rows of a second of the user's turn
 
@@ -196,6 +199,7 @@ class Dialogue:
         before = self.context.length
         self.window.make_room(rows)
         self._start -= before - self.context.length
+        self._reply_end -= before - self.context.length
 
     # -- what the model replies -------------------------------------------------------------
 
@@ -221,6 +225,7 @@ class Dialogue:
         self._logits = self.context.logits(hidden)
         self._sampler = ReplySampler(self._forbidden, self._how, self._rng)
         self._left = limit
+        self._reply = []
         self._user_speaks = False
 
     def more(self, tokens: int) -> Piece:
@@ -244,6 +249,7 @@ class Dialogue:
             text += self._text.push(token)
             self._left -= 1
             hidden = self.context.read([token])
+            self._reply.append(token)
             self._logits = self.context.logits(hidden)
             if not self._left:
                 self._end()
@@ -256,14 +262,26 @@ class Dialogue:
             self._text.finish()
             self._end()
 
+    def remember(self, heard: str) -> None:
+        """The last reply was cut off: only these words of it were heard, and no others stay in the
+        context. What was read behind them was read with them, and stays as it is."""
+        self.stop()
+        kept = heard_tokens(self.tokenizer, self._reply, heard)
+        rows, self._reply = len(self._reply) - kept, []
+        if rows and self.window.units:  # else all of it was heard, or its round is forgotten
+            self.context.remove([(self._reply_end - rows, self._reply_end)])
+            self.window.units.append(KeptUnit(self.window.units.pop().rows - rows))
+            self._start -= rows
+
     def _end(self) -> None:
         self._logits = None
         self._replied = True
         self.window.add(KeptUnit(self.context.length - self._start))
-        self._start = self.context.length
+        self._start = self._reply_end = self.context.length
 
     def _forget_round(self) -> None:
         """What has NaN in it would spoil all that is read behind it."""
         self._logits = None
+        self._reply = []
         self._text.finish()
         self.context.truncate(self._start)

@@ -112,19 +112,8 @@ class SpokenMemory:
         """How many words' tokens of each unit were heard."""
         spoken = [unit.turn for unit in units if unit.turn and unit.key <= key]
         turn = spoken[-1] if spoken else 0
-        stream = self._tokenizer.stream()
-        # Letters of the turn after each of its tokens.
-        text, ends = "", []
-        for unit in units:
-            if unit.turn == turn != 0:
-                for token in unit.ids:
-                    text += stream.push(token)
-                    ends.append(_letters(text))
-        letters = _heard_letters(text, heard)
-        left = sum(end <= letters for end in ends)
-        # A token that only begins a character, or is a space, goes with what follows it.
-        while 0 < left < len(ends) and ends[left - 1] == (ends[left - 2] if left > 1 else 0):
-            left -= 1
+        said = [token for unit in units if unit.turn == turn != 0 for token in unit.ids]
+        left = heard_tokens(self._tokenizer, said, heard)
         kept = []
         for unit in units:
             count = len(unit.words)
@@ -135,6 +124,22 @@ class SpokenMemory:
                 count = 0
             kept.append(count)
         return kept
+
+
+def heard_tokens(tokenizer: Tokenizer, ids: Sequence[int], heard: str) -> int:
+    """How many tokens of a turn make up the words of it that were heard."""
+    stream = tokenizer.stream()
+    # Letters of the turn after each of its tokens.
+    text, ends = "", []
+    for token in ids:
+        text += stream.push(token)
+        ends.append(_letters(text))
+    letters = _heard_letters(text, heard)
+    count = sum(end <= letters for end in ends)
+    # A token that only begins a character, or is a space, goes with what follows it.
+    while 0 < count < len(ends) and ends[count - 1] == (ends[count - 2] if count > 1 else 0):
+        count -= 1
+    return count
 
 
 def _letters(text: str) -> int:

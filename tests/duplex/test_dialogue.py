@@ -458,3 +458,55 @@ def test_in_whatever_order_it_is_used_turns_are_opened_and_closed_in_pairs(
     assert counted[control.tts_bos] - counted[control.tts_eos] in (0, 1)
     rows = sum(len(part) for part in dialogue.context.parts)
     assert dialogue.context.length == rows
+
+
+# -- what is remembered of a reply that was cut off -----------------------------------------------
+
+
+def cut_off(directed, heard, *, says="one two three", more=False, ends=False):
+    """A dialogue whose reply is cut off after these words; more: the user's next second was read
+    before; ends: the model had ended it."""
+    dialogue = opened(directed)
+    dialogue.hear(sound(1))
+    directed.script += directed.tokenizer.encode(says)
+    dialogue.begin(reply_turn())
+    dialogue.more(100 if ends else len(directed.tokenizer.encode(says)))
+    if more:
+        dialogue.stop()
+        dialogue.hear(sound(1, 1))
+    if heard is not None:
+        dialogue.remember(heard)
+    return dialogue
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_only_the_words_of_a_reply_that_were_heard_stay_in_the_context(directed, ends):
+    dialogue = cut_off(directed, "one two", ends=ends)
+    other = cut_off(directed, None, says="one two")
+    other.stop()
+    assert not dialogue.replying
+    assert dialogue.context.length == other.context.length
+    rows = dialogue.context.length
+    np.testing.assert_allclose(dialogue.context.keys(rows), other.context.keys(rows), atol=1e-5)
+    assert [u.rows for u in dialogue.window.units] == [u.rows for u in other.window.units]
+    for one in (dialogue, other):
+        directed.script.clear()
+        one.hear(sound(1, 1))
+        directed.script += directed.tokenizer.encode("yes")
+        assert reply(one) == "yes"
+    assert [u.rows for u in dialogue.window.units] == [u.rows for u in other.window.units]
+
+
+def test_what_was_read_behind_a_reply_stays(directed):
+    dialogue = cut_off(directed, "one", more=True)
+    other = cut_off(directed, None, says="one", more=True)
+    assert dialogue.context.length == other.context.length
+    assert dialogue._start == other._start
+
+
+def test_a_reply_that_was_heard_stays_and_so_do_those_before_the_last_cut(directed):
+    dialogue = cut_off(directed, "one two three")
+    rows = dialogue.context.length
+    assert rows == cut_off(directed, None).context.length
+    dialogue.remember("")
+    assert dialogue.context.length == rows

@@ -281,7 +281,9 @@ class Streaming:
         self._spoken.drop()
 
     def remember(self, heard: str, unit: int) -> None:
-        """A reply is remembered whole: it is made faster than it is spoken."""
+        duplex = self._config.duplex
+        if duplex.forgets_unheard and not duplex.reference_compat:
+            self.dialogue.remember(heard)
 
 
 class ChatOnly:

@@ -21,10 +21,18 @@ _log = logging.getLogger(__name__)
 
 
 def load_networks(directory: Path, config: LocalConfig) -> VocoderNetworks:
-    """The vocoder of a checkpoint; raises CheckpointError, ConfigError or BrainError."""
-    on_cpu = config.recipe is not None and config.recipe.device == "cpu"
-    device = "cpu" if on_cpu else config.device
-    return load_vocoder(directory, device=device)
+    """The vocoder of a checkpoint, as the recipe has it; without one in torch.
+
+    Raises:
+        CheckpointError, ConfigError, EngineError, BrainError: see `load_vocoder`.
+    """
+    return load_vocoder(
+        directory,
+        device=config.device,
+        recipe=config.recipe,
+        threads=config.threads,
+        say=_log.info,
+    )
 
 
 class LocalVoices:
