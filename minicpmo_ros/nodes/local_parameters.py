@@ -1,4 +1,4 @@
-"""The omni node's parameters for the local brain, and what goes with it; see nodes/parameters.py."""
+"""The omni node's parameters for the local brain, and what goes with it; see parameters.py."""
 
 from __future__ import annotations
 

@@ -100,7 +100,12 @@ class OmniDiagnostics:
 def _voice_status(session: OmniSession, speakers: int) -> Status:
     """Whether what the robot says can be heard."""
     values: dict[str, object] = {"speakers": speakers}
-    if not session.has_voice:
+    brain = session.brain
+    if brain.voice:
+        values["voice"] = brain.voice
+    if brain.voice_trouble:
+        return Status("voice", WARN, brain.voice_trouble, values)
+    if not session.has_voice and not (brain.voice and brain.capabilities.speaks):
         problem = "no speech synthesiser: install espeak-ng, or check the parameter 'voice'"
         return Status("voice", WARN, problem, values)
     if not speakers:

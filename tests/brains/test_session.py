@@ -707,3 +707,12 @@ def test_an_alert_in_silence_cuts_nothing_off():
     stage.hear(1.0)
     assert stage.session.epoch == 0
     assert stage.of(SpeechChunk)
+
+
+def test_the_unit_of_the_last_speech_is_told_with_what_was_heard():
+    brain = Piecewise(end=False)
+    brain.results.append(talk(2.0, "five six"))
+    stage = Stage(LISTEN, brain=brain)
+    stage.hear(2.6)
+    stage.session.interrupt("enough", stage.now)
+    assert brain.remembered == [("one two three", 1)]

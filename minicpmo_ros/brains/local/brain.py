@@ -136,8 +136,9 @@ class LocalBrain(Brain):
         self._opened().interrupt()
 
     def remember(self, heard: str, unit: int) -> None:
-        if self.capabilities.speaks:  # else nobody could hear it, and all of it could be read
-            self._opened().remember(heard, unit)
+        # Where nothing speaks, nothing was heard, and all of it could be read.
+        if self._mode is not None and self.capabilities.speaks:
+            self._mode.remember(heard, unit)
 
     def voices(self) -> tuple[str, ...]:
         return self._voices.names()
