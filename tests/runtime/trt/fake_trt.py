@@ -246,11 +246,15 @@ class Context:
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         known = {
-            dimension: size
+            str(dimension): size
             for input_name, shape in self.shapes.items()
             for dimension, size in zip(self.engine.dimensions(input_name), shape, strict=True)
         }
-        return tuple(known.get(one, one) for one in self.engine.dimensions(name))  # type: ignore[misc]
+        # A graph names a size that follows from another "2*ids - 6".
+        return tuple(
+            eval(one, {}, known) if isinstance(one, str) else one
+            for one in self.engine.dimensions(name)
+        )
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         if address % ALIGNMENT:
