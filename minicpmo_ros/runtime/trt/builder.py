@@ -41,6 +41,7 @@ def build(
     targets: Sequence[str] = (),
     timing_cache: Path | None = None,
     workspace: int | None = None,
+    exact: bool = False,
     progress: Progress = lambda share: None,
 ) -> Built:
     """Make an engine. Weights in a file beside the graph are read from there.
@@ -51,6 +52,8 @@ def build(
             machine's.
         timing_cache: file shared by builds; where building measures nothing it is left alone.
         workspace: bytes of the card that a kernel may ask for at most; None: all of it.
+        exact: products of single precision are of single precision, not of TF32, which has ten bits
+            of a number.
 
     Raises:
         EngineError: the file cannot be parsed or built; the disk is full.
@@ -67,6 +70,8 @@ def build(
     _set_targets(library, config, targets)
     if workspace is not None:
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, workspace)
+    if exact:
+        config.clear_flag(module.BuilderFlag.TF32)
     if hasattr(module.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
         # Memory that an engine takes by itself while it runs could not be in a CUDA graph.
         config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)

@@ -56,7 +56,16 @@ def engine_job(
             raise EngineError(f"the graph of {piece.name} is not there; build it first")
         file, engine = entry.folder / GRAPH_FILE, folder / ENGINE_FILE
         timing = cache.folder / f"timing-{made_by.name}-{made_by.version}.cache"
-        build(made_by, file, engine, wanted, targets=targets, timing_cache=timing, progress=advance)
+        build(
+            made_by,
+            file,
+            engine,
+            wanted,
+            targets=targets,
+            timing_cache=timing,
+            exact=piece.dtype == "float32",
+            progress=advance,
+        )
         if piece.precision == "int4":
             assert_packed(file, engine)
 
