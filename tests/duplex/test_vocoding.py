@@ -195,3 +195,11 @@ def test_a_restart_drops_what_waits():
     stream.restart()
     assert codes_in(stream.push([7] * 25, last=True)) == [SILENCE] * 3 + [7] * 25
     assert len(vocoder.turns) == 3
+
+
+def test_later_units_can_be_two_chunks_each():
+    vocoder = Echo()
+    stream = CodeStream(vocoder, (8, 14, 13))
+    for _ in range(3):
+        stream.push(range(25), last=False)
+    assert [len(codes) - 3 for codes, _ in vocoder.turns[-1]] == [8, 14, 13, 12, 13, 12]
