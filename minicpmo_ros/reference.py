@@ -10,6 +10,7 @@ SERVICES = (
     ("interrupt", "minicpmo_ros/srv/Interrupt", "omni", "stop the robot's speech now"),
     ("set_mode", "minicpmo_ros/srv/SetMode", "omni", "change how the brain converses"),
     ("set_prompt", "minicpmo_ros/srv/SetPrompt", "omni", "give the brain instructions"),
+    ("set_voice", "minicpmo_ros/srv/SetVoice", "omni", "choose the voice that the brain speaks in"),
     ("reset", "std_srvs/srv/Trigger", "omni", "forget the conversation"),
     ("mute", "std_srvs/srv/SetBool", "mic", "send silence instead of sound"),
 )

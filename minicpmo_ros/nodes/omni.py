@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import fields, replace
 from typing import Any
 
@@ -26,7 +27,7 @@ from minicpmo_ros.nodes.diagnostics import Status
 from minicpmo_ros.nodes.omni_diagnostics import OmniDiagnostics
 from minicpmo_ros.nodes.requests import Requests
 from minicpmo_ros.nodes.run import run_process
-from minicpmo_ros.srv import Interrupt, SetMode, SetPrompt
+from minicpmo_ros.srv import Interrupt, SetMode, SetPrompt, SetVoice
 
 OUTPUTS = {
     Decision: topics.DECISION,
@@ -73,6 +74,7 @@ class OmniNode(StackNode):
             self.create_service(Interrupt, "interrupt", self._on_interrupt),
             self.create_service(SetMode, "set_mode", self._on_set_mode),
             self.create_service(SetPrompt, "set_prompt", self._on_set_prompt),
+            self.create_service(SetVoice, "set_voice", self._on_set_voice),
             self.create_service(Trigger, "reset", self._on_reset),
         ]
 
@@ -185,6 +187,13 @@ class OmniNode(StackNode):
             response,
             lambda now: self.session.set_prompt(request.prompt, request.language, now),
         )
+
+    def _on_set_voice(self, request: Any, response: Any) -> Any:
+        self._do(response, lambda now: self.session.set_voice(request.voice, now))
+        if self.active:
+            with contextlib.suppress(MinicpmoError):  # which the message tells
+                response.voices = self.session.brain.voices()
+        return response
 
     def _on_reset(self, request: Any, response: Any) -> Any:
         return self._do(response, lambda now: self.session.reset(now))

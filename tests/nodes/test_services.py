@@ -1,4 +1,4 @@
-"""The services: interrupt, set_mode, set_prompt, reset and mute."""
+"""The services: interrupt, set_mode, set_prompt, set_voice, reset and mute."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minicpmo_ros import topics
 from minicpmo_ros.nodes.mic import MicNode
 from minicpmo_ros.nodes.omni import OmniNode
 from minicpmo_ros.nodes.speaker import SpeakerNode
-from minicpmo_ros.srv import Interrupt, SetMode, SetPrompt
+from minicpmo_ros.srv import Interrupt, SetMode, SetPrompt, SetVoice
 from tests.nodes.robot import tone
 
 SENTENCE = "one two three four five six seven eight nine ten"
@@ -61,6 +61,15 @@ def test_a_prompt_is_refused_by_a_brain_without_one_and_so_is_a_foreign_language
     assert not refused.success
     assert "'tlh'" in refused.message
     assert robot.call(SetPrompt, "set_prompt", language="en").success
+
+
+def test_a_voice_is_refused_by_a_brain_that_has_none_to_choose_from(robot):
+    robot.run(OmniNode)
+    answer = robot.call(SetVoice, "set_voice", voice="anna")
+    assert not answer.success
+    assert answer.message == "voice 'anna': the brain 'reflex' has none to choose from"
+    assert list(answer.voices) == []
+    assert robot.call(SetVoice, "set_voice", voice="").success
 
 
 def test_reset_begins_anew_in_a_new_epoch_and_drops_what_was_being_said(simulation):
