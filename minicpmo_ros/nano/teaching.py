@@ -38,6 +38,8 @@ from minicpmo_ros.nano.spotted import SPOTTED
 # In nine rows of ten no word ends, and most of a picture is background.
 RARE = 0.15
 SPARSE = 0.3
+# Of 64 kinds in colours, four are there.
+SPARSER = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +47,15 @@ class Pictures:
     """Pictures and what is in them. shown: pixels, position_ids, cells and mask, as `model.picture.
     Patches` has them. kinds, colours: int64 [N, P], of what each patch shows; 0: background, else 1
     + index. kind_places, colour_places: int64 [N, 8], 0 where there is no thing of this kind, or
-    colour, else 1 + its place. counts: int64 [N]."""
+    colour, else 1 + its place; thing_places: int64 [N, 64], the same of each kind in each colour.
+    counts: int64 [N]."""
 
     shown: tuple[Tensor, Tensor, Tensor, Tensor | None]
     kinds: Tensor
     colours: Tensor
     kind_places: Tensor
     colour_places: Tensor
+    thing_places: Tensor
     counts: Tensor
 
     def to(self, device: torch.device | str) -> Pictures:
@@ -111,6 +115,7 @@ def collate_pictures(seen: Sequence[Seen], side: int) -> Pictures:
         torch.where(thing, 1 + pair % len(COLOURS), cells),
         places.amax(2),
         places.amax(1),
+        places.flatten(1),
         torch.tensor([one.count for one in seen], dtype=torch.int64),
     )
 
@@ -276,6 +281,13 @@ class Hints(nn.Module):
         self.kind_places = nn.Linear(seen, len(KINDS) * (len(PLACES) + 1))
         self.colour_places = nn.Linear(seen, len(COLOURS) * (len(PLACES) + 1))
         self.counts = nn.Linear(seen, MOST_COUNTED + 1)
+        # What the queries say together the language model reads with ease; what each says in a way
+        # of its own it hardly does. And it must have read it half way through its layers.
+        things = len(KINDS) * len(COLOURS) * (len(PLACES) + 1)
+        self.things = nn.Linear(config.llm.hidden, things)
+        self.read_things = nn.Sequential(
+            nn.RMSNorm(config.llm.hidden), nn.Linear(config.llm.hidden, things)
+        )
 
     def losses(self, batch: Batch, states: States) -> dict[str, Tensor]:
         found = {
@@ -286,21 +298,35 @@ class Hints(nn.Module):
         if batch.pictures is not None and states.queries is not None:
             assert states.features is not None
             found |= self.losses_of(batch.pictures, states.queries, states.features)
+            if batch.in_episodes:
+                seen = states.middle[_behind_pictures(batch.kinds)]
+                labels = batch.pictures.thing_places[: batch.in_episodes]
+                found["read_things"] = _places(self.read_things(seen), labels, SPARSER)
         return found
 
     def losses_of(self, pictures: Pictures, queries: Tensor, features: Tensor) -> dict[str, Tensor]:
         flat = queries.flatten(1)
-
-        def places(head: nn.Linear, labels: Tensor) -> Tensor:
-            return _entropy(head(flat).unflatten(-1, (-1, len(PLACES) + 1)), labels, SPARSE)
-
         return {
             "kinds": _entropy(self.kinds(features), pictures.kinds, SPARSE),
             "colours": _entropy(self.colours(features), pictures.colours, SPARSE),
-            "kind_places": places(self.kind_places, pictures.kind_places),
-            "colour_places": places(self.colour_places, pictures.colour_places),
+            "kind_places": _places(self.kind_places(flat), pictures.kind_places),
+            "colour_places": _places(self.colour_places(flat), pictures.colour_places),
+            "things": _places(self.things(queries.mean(1)), pictures.thing_places, SPARSER),
             "counts": _entropy(self.counts(flat), pictures.counts),
         }
+
+
+def _behind_pictures(kinds: Tensor) -> Tensor:
+    """Where a token follows the embeddings of a picture: bool, as kinds."""
+    there = kinds == PICTURE
+    behind = torch.zeros_like(there)
+    behind[:, 1:] = there[:, :-1] & ~there[:, 1:]
+    return behind
+
+
+def _places(logits: Tensor, labels: Tensor, nothing: float = SPARSE) -> Tensor:
+    """Of things that are mostly nowhere."""
+    return _entropy(logits.unflatten(-1, (-1, len(PLACES) + 1)), labels, nothing)
 
 
 def _entropy(logits: Tensor, labels: Tensor, nothing: float = 1.0) -> Tensor:

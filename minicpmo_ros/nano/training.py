@@ -49,6 +49,8 @@ _HINT_WEIGHTS = {
     "kind_places": (1.0, 0.3),
     "colour_places": (0.5, 0.2),
     "counts": (0.3, 0.1),
+    "things": (2.0, 1.0),
+    "read_things": (2.0, 1.0),
 }
 _WARM_UP = 100
 # Pictures without an episode, a unit: beside episodes, and in steps that have nothing else. The
