@@ -7,8 +7,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from minicpmo_ros.model.fingerprint import sha256
 
 Shapes = dict[str, tuple[int, ...]]
@@ -33,7 +31,12 @@ def find(file: Path, cache: Path | None = None) -> Path | None:
 
 
 def about(place: Path) -> Mapping[str, str]:
-    """What a converted file says of itself; nothing if there is none that can be read."""
+    """What a converted file says of itself; nothing if there is none that can be read, or nothing
+    here to read it with."""
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        return {}
     try:
         with safe_open(place, framework="np") as opened:
             return opened.metadata() or {}
@@ -43,6 +46,8 @@ def about(place: Path) -> Mapping[str, str]:
 
 def shapes(place: Path) -> Shapes:
     """Of the tensors in a converted file, by name; only its first bytes are read."""
+    from safetensors import safe_open
+
     with safe_open(place, framework="np") as opened:
         return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
 
