@@ -80,6 +80,7 @@ def test_what_is_built_is_loaded_without_torch(
 ) -> None:
     code = f"""
 import sys
+sys.modules["torch"] = sys.modules["onnx"] = sys.modules["safetensors"] = None
 from pathlib import Path
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.recipe import of
@@ -87,7 +88,6 @@ from minicpmo_ros.runtime.vocoder import VocoderNetworks, load_vocoder
 from minicpmo_ros.runtime.vocoder_load import load_stages
 found = load_stages(Path({str(checkpoint)!r}), of({{"precision": "fp32"}}),
                     cache=EngineCache({str(engines)!r}))
-assert "torch" not in sys.modules
 print(found.about)
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
