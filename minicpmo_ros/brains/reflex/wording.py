@@ -37,7 +37,9 @@ def interrupted(heard: str) -> str:
     words = heard.split()
     if len(words) < WORDS_WORTH_QUOTING:
         return ""
-    return f'You stopped me after "{" ".join(words[-QUOTED_WORDS:]).rstrip(".,;")}".'
+    # The robot may have been quoting itself.
+    said = " ".join(words[-QUOTED_WORDS:]).replace('"', "").strip(" .,;")
+    return f'You stopped me after "{said}".'
 
 
 def spoken_for(speech_s: float) -> str:

@@ -7,6 +7,7 @@ import pytest
 from minicpmo_ros.brains.api import SessionSetup
 from minicpmo_ros.brains.reflex import ReflexConfig
 from minicpmo_ros.brains.reflex.alerts import SUDDEN_LOUD_SOUND
+from minicpmo_ros.brains.reflex.wording import interrupted
 from minicpmo_ros.messages import NS_PER_S, Action
 
 
@@ -184,3 +185,9 @@ def test_pictures_before_and_after_a_jump_of_the_clock_are_not_compared(kit):
     world.run(3)
     world.shift_ns = 3600 * NS_PER_S
     assert world.step().text == "You spoke briefly. The picture is moderately bright."
+
+
+def test_the_robot_quotes_itself_without_quotes_in_quotes() -> None:
+    heard = 'You stopped me after "spoke for one second". You spoke for'
+    assert interrupted(heard).count('"') == 2
+    assert interrupted('and "is dark".') == 'You stopped me after "and is dark".'
