@@ -54,8 +54,9 @@ def settings(tiny_checkpoint: Path, own: Path, engines: Path, monkeypatch) -> di
 
 
 def test_without_a_recipe_the_context_is_that_of_the_demo() -> None:
-    duplex = config_of().duplex
-    assert config_of().recipe is None
+    config = config_of(checkpoint="one/of/ones/own")
+    duplex = config.duplex
+    assert config.recipe is None
     assert duplex.kv_capacity == 8192
     window = duplex.window
     assert (window.mode, window.high_tokens, window.low_tokens) == ("basic", 4000, 3500)
