@@ -195,7 +195,7 @@ LOCAL = (
     ),
     P(
         "interrupting_severity",
-        "critical",
+        "never",
         "Lowest severity of new alerts that cut off what the robot is saying.",
         choices=("info", "notice", "warning", "critical", "never"),
     ),
