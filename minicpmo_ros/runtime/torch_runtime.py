@@ -234,7 +234,7 @@ class TorchNetwork(Network):
 
 
 def torch_device(name: str) -> torch.device:
-    """"cpu", "cuda", "cuda:N", or "auto": cuda if there is one. Raises ConfigError for others."""
+    """ "cpu", "cuda", "cuda:N", or "auto": cuda if there is one. Raises ConfigError for others."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     with contextlib.suppress(RuntimeError):
