@@ -204,7 +204,12 @@ def test_a_whole_network_in_half_precision(
 
     theirs = built("cpu")
     wanted = on_cpu("cpu")
-    wanted = replace(wanted, device="cuda", llm=replace(wanted.llm, layers_per_file=1))
+    wanted = replace(
+        wanted,
+        device="cuda",
+        llm=replace(wanted.llm, layers_per_file=1),
+        vocoder=replace(wanted.vocoder, precision="fp16"),
+    )
     files = load.ensure(tiny_checkpoint, wanted, EngineCache(engines))
     assert {piece.dtype for piece in files if not piece.is_table} == {"float16"}
     loader = OrtDeviceLoader(device.name, threads=1)
