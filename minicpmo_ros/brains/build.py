@@ -42,7 +42,7 @@ class OmniSettings:
     interrupting_severity: str = "never"
     brain_backlog: int = 3
     publish_timings: bool = True
-    checkpoint: str = "nano"
+    checkpoint: str = ""
     recipe: str = ""
     device: str = "auto"
     precision: str = "auto"

@@ -9,9 +9,8 @@ P = Parameter
 LOCAL = (
     P(
         "checkpoint",
-        "nano",
-        "Local brain: nano, the small checkpoint inside this package; or the directory of another "
-        "one, as published.",
+        "",
+        "Local brain: directory with the weights, as published.",
     ),
     P(
         "recipe",

@@ -106,9 +106,8 @@ OMNI = (
     P(
         "brain",
         "reflex",
-        "What decides: local (MiniCPM-o on this machine, the small one if no other is named) or "
-        "reflex (no model).",
-        choices=("local", "reflex"),
+        "What decides: reflex (no model) or local (MiniCPM-o on this machine).",
+        choices=("reflex", "local"),
     ),
     P(
         "mode",

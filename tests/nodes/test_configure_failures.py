@@ -27,7 +27,7 @@ FAILURES = [
     (MicNode, {"source": "telephone"}, "must be device, silence or file:PATH", {}),
     (SpeakerNode, {"sink": "file:/nowhere/x.wav"}, "/nowhere/x.wav", {"sink": "clock"}),
     (SpeakerNode, {"sink": "file:/tmp/x.mp3"}, "must end in .wav", {"sink": "clock"}),
-    (OmniNode, {"brain": "genius"}, "'genius' is not one of local, reflex", {"brain": "reflex"}),
+    (OmniNode, {"brain": "genius"}, "'genius' is not one of reflex, local", {"brain": "reflex"}),
     (OmniNode, {"mode": "chat"}, "mode 'chat': the brain 'reflex' can do duplex", {}),
     (OmniNode, {"late_ms": 1001}, "1001 is out of range; 0 to 1000 ms", {"late_ms": 80}),
     (OmniNode, {"late_ms": "soon"}, "'soon' is of type str; a int", {"late_ms": 80}),
