@@ -22,8 +22,9 @@ live: ## run on this machine's camera, microphone and speaker
 	@$(BOOTSTRAP) run
 	@$(BIN)/minicpmo live $(ARGS)
 
-# Rooms whose tests meet neither a clock nor ROS: they run side by side, one on each core.
-SIDE_BY_SIDE := $(addprefix tests/,brains duplex media model nano parity runtime timeline)
+# Tests that meet neither a clock nor ROS: they run side by side, one on each core.
+SIDE_BY_SIDE := $(addprefix tests/,brains duplex media model nano parity runtime timeline) \
+	$(addprefix tests/bench/test_,engines.py llamacpp.py model.py speech.py)
 
 test: ## run the tests
 	@$(BOOTSTRAP) test

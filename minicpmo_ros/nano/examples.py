@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicpmo_ros.media.world.drawing import cells, draw
-from minicpmo_ros.media.world.things import COLOURS, KINDS, PLACES, Thing
+from minicpmo_ros.media.world.things import COLOURS, KINDS, PLACES, SIZES, Thing
 from minicpmo_ros.model import prompts
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.mel import RATE_HZ, StreamingMel
@@ -31,20 +31,19 @@ TOKEN, SOUND, PICTURE = 0, 1, 2
 NO_LABEL = -100
 # The stream begins with 35 ms of silence.
 LEAD_S = 0.035
-MOST_COUNTED = 5
 Array = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A picture. cells: int64 [patches], see `drawing.cells`. places: int64 [kinds * colours], 0
-    where there is no such thing, else 1 + its place. count: of things, at most MOST_COUNTED."""
+    """A picture. cells: int64 [patches], see `drawing.cells`. slots: int64 [queries, 4], see
+    `slots_of`."""
 
     slice: Slice
     cells: Ints
-    places: Ints
-    count: int
+    slots: Ints
+    things: tuple[Thing, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,13 +121,9 @@ class Encoder:
 
     def seen(self, pixels: NDArray[np.uint8], things: tuple[Thing, ...]) -> Seen:
         (shown,) = slices(pixels, 1, self.config.slices)
-        places = np.zeros(len(KINDS) * len(COLOURS), np.int64)
-        for one in things:
-            where = KINDS.index(one.kind) * len(COLOURS) + COLOURS.index(one.colour)
-            places[where] = 1 + PLACES.index(one.place)
         height, width = pixels.shape[:2]
         covered = cells(things, shown.rows, shown.columns, width / height).reshape(-1)
-        return Seen(shown, covered, places, min(len(things), MOST_COUNTED))
+        return Seen(shown, covered, slots_of(things, self.config.resampler.queries), things)
 
     # -- tokens ---------------------------------------------------------------------------------
 
@@ -194,6 +189,24 @@ class _Row:
             np.array(some, np.int64) for some in (self._ids, self._kinds, self._labels)
         )
         return ids, kinds, labels, decides
+
+
+def slots_of(things: Sequence[Thing], queries: int) -> Ints:
+    """Which query of the resampler tells of which thing: int64 [queries, 4], of kind, colour, size
+    and place 1 + its index, or 0 for nothing. A third of the queries belongs to each third of the
+    picture, and in it to its things from left to right."""
+    slots = np.zeros((queries, 4), np.int64)
+    share = queries // len(PLACES)
+    for number, place in enumerate(PLACES):
+        there = sorted((one for one in things if one.place == place), key=lambda one: one.x)
+        for rank, one in enumerate(there[:share]):
+            slots[number * share + rank] = (
+                1 + KINDS.index(one.kind),
+                1 + COLOURS.index(one.colour),
+                1 + SIZES.index(one.size),
+                1 + number,
+            )
+    return slots
 
 
 def track(episode: Episode, echo: Sequence[tuple[float, Line]] = ()) -> Array:

@@ -43,6 +43,11 @@ def no_camera() -> StageSet:
     return StageSet(None)
 
 
+def still_set(things: tuple[Thing, ...]) -> StageSet:
+    """In which nothing happens; it has no look."""
+    return StageSet(Scene(tuple(Life(one) for one in things)))
+
+
 def random_set(
     rng: np.random.Generator, units: int, *, held_out: bool = False, strange: bool = False
 ) -> StageSet:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from minicpmo_ros.media.world.things import COLOURS, KINDS, PLACES
+from minicpmo_ros.media.world.things import COLOURS, KINDS, PLACES, SIZES
 from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.decoder import Layer
@@ -25,38 +26,34 @@ from minicpmo_ros.model.rope import angles, rotate
 from minicpmo_ros.model.vision import VisionStage
 from minicpmo_ros.nano.espeak_phonemes import PHONEMES
 from minicpmo_ros.nano.examples import (
-    MOST_COUNTED,
     NO_LABEL,
     PICTURE,
     POSITIONS,
     SOUND,
+    TOKEN,
     Example,
     Seen,
 )
 from minicpmo_ros.nano.spotted import SPOTTED
+from minicpmo_ros.nano.written import Written
 
 # In nine rows of ten no word ends, and most of a picture is background.
 RARE = 0.15
 SPARSE = 0.3
-# Of 64 kinds in colours, four are there.
-SPARSER = 0.05
+# Four of 16 slots are taken at most.
+SPARSER = 0.2
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
     """Pictures and what is in them. shown: pixels, position_ids, cells and mask, as `model.picture.
     Patches` has them. kinds, colours: int64 [N, P], of what each patch shows; 0: background, else 1
-    + index. kind_places, colour_places: int64 [N, 8], 0 where there is no thing of this kind, or
-    colour, else 1 + its place; thing_places: int64 [N, 64], the same of each kind in each colour.
-    counts: int64 [N]."""
+    + index. slots: int64 [N, queries, 4], see `examples.slots_of`."""
 
     shown: tuple[Tensor, Tensor, Tensor, Tensor | None]
     kinds: Tensor
     colours: Tensor
-    kind_places: Tensor
-    colour_places: Tensor
-    thing_places: Tensor
-    counts: Tensor
+    slots: Tensor
 
     def to(self, device: torch.device | str) -> Pictures:
         shown = tuple(None if one is None else one.to(device) for one in self.shown)
@@ -65,11 +62,24 @@ class Pictures:
 
 
 @dataclass(frozen=True, eq=False)
+class Sheets:
+    """`Written`'s arrays, stacked and padded at their ends: int64 [N, T]."""
+
+    ids: Tensor
+    kinds: Tensor
+    labels: Tensor
+    words: Tensor
+
+    def to(self, device: torch.device | str) -> Sheets:
+        return Sheets(*(one.to(device) for one in vars(self).values()))
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Examples of equally many units. Of `Example`'s arrays, stacked; `ids` and what goes with it
     are padded at their ends. offsets: int64 [B], the position in the audio encoder's table at which
     each episode begins. pictures: of all examples in order, and then loose ones; in_episodes: how
-    many are of examples."""
+    many are of examples. written: about the first of the loose ones."""
 
     mel: Tensor
     offsets: Tensor
@@ -81,10 +91,11 @@ class Batch:
     words: Tensor
     pictures: Pictures | None
     in_episodes: int
+    written: Sheets | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         moved = {
-            name: one.to(device) if isinstance(one, Tensor | Pictures) else one
+            name: one.to(device) if isinstance(one, Tensor | Pictures | Sheets) else one
             for name, one in vars(self).items()
         }
         return Batch(**moved)  # type: ignore[arg-type]
@@ -104,8 +115,6 @@ def collate_pictures(seen: Sequence[Seen], side: int) -> Pictures:
     )
     thing = cells > 0
     pair = (cells - 1).clamp_min(0)
-    places = torch.from_numpy(np.stack([one.places for one in seen]))
-    places = places.unflatten(1, (len(KINDS), len(COLOURS)))
     return Pictures(
         tuple(  # type: ignore[arg-type]
             None if x is None else torch.from_numpy(x)
@@ -113,30 +122,29 @@ def collate_pictures(seen: Sequence[Seen], side: int) -> Pictures:
         ),
         torch.where(thing, 1 + pair // len(COLOURS), cells),
         torch.where(thing, 1 + pair % len(COLOURS), cells),
-        places.amax(2),
-        places.amax(1),
-        places.flatten(1),
-        torch.tensor([one.count for one in seen], dtype=torch.int64),
+        torch.from_numpy(np.stack([one.slots for one in seen])),
     )
+
+
+def _padded(some: Sequence[Any], name: str, value: int) -> Tensor:
+    rows = [getattr(one, name) for one in some]
+    longest = max(len(row) for row in rows)
+    filled = [np.pad(row, (0, longest - len(row)), constant_values=value) for row in rows]
+    return torch.from_numpy(np.stack(filled))
 
 
 def collate(
     examples: Sequence[Example],
     loose: Sequence[Seen],
+    written: Sequence[Written],
     side: int,
     pad_id: int,
     rng: np.random.Generator,
     capacity: int = 1450,
 ) -> Batch:
-    """Put examples together. side: see `collate_pictures`. capacity: of the audio encoder's cache,
-    of which each example takes a random part."""
-    longest = max(len(one.ids) for one in examples)
-
-    def padded(name: str, value: int) -> Tensor:
-        rows = [getattr(one, name) for one in examples]
-        filled = [np.pad(row, (0, longest - len(row)), constant_values=value) for row in rows]
-        return torch.from_numpy(np.stack(filled))
-
+    """Put examples together. written: about the first of the loose pictures. side: see
+    `collate_pictures`. capacity: of the audio encoder's cache, of which each example takes a random
+    part."""
     units = len(examples[0].mel)
     seconds = capacity // POSITIONS - units
     offsets = rng.integers(0, seconds + 1, len(examples)) * POSITIONS
@@ -146,14 +154,25 @@ def collate(
     return Batch(
         torch.from_numpy(np.stack([one.mel for one in examples])),
         torch.from_numpy(offsets),
-        padded("ids", pad_id),
-        padded("kinds", 0),
-        padded("labels", NO_LABEL),
-        padded("decides", 0),
+        _padded(examples, "ids", pad_id),
+        _padded(examples, "kinds", TOKEN),
+        _padded(examples, "labels", NO_LABEL),
+        _padded(examples, "decides", 0),
         torch.from_numpy(np.stack([one.phonemes for one in examples])),
         torch.from_numpy(np.stack([one.words for one in examples])),
         collate_pictures(everything, side) if everything else None,
         len(seen),
+        sheets(written, pad_id) if written else None,
+    )
+
+
+def sheets(written: Sequence[Written], pad_id: int) -> Sheets:
+    """Put what is written together."""
+    return Sheets(
+        _padded(written, "ids", pad_id),
+        _padded(written, "kinds", TOKEN),
+        _padded(written, "labels", NO_LABEL),
+        _padded(written, "words", NO_LABEL),
     )
 
 
@@ -238,7 +257,14 @@ class Nano(nn.Module):
             queries, features = self.look(batch.pictures.shown)
             if batch.in_episodes:
                 embeds = _placed(embeds, batch.kinds == PICTURE, queries[: batch.in_episodes])
-        return States(*self.read(embeds), sound, heard, queries, features)
+        written = None
+        if batch.written is not None:
+            assert queries is not None
+            sheet = batch.written
+            pictures = queries[batch.in_episodes :][: len(sheet.ids)]
+            words = _placed(self.llm.embed(sheet.ids), sheet.kinds == PICTURE, pictures)
+            written = self.read(words)
+        return States(*self.read(embeds), sound, heard, queries, features, written)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.llm.head(hidden)
@@ -248,7 +274,7 @@ class Nano(nn.Module):
 class States:
     """hidden, middle: [B, T, H] of the language model, at its end and half way. sound: [B, units *
     10, H], what it is given of it. heard: [B, units * 50, d]. queries: [N, Q, H] and features: [N,
-    P, d] of pictures, if there are any."""
+    P, d] of pictures, if there are any. written: hidden and middle of what is written."""
 
     hidden: Tensor
     middle: Tensor
@@ -256,6 +282,7 @@ class States:
     heard: Tensor
     queries: Tensor | None
     features: Tensor | None
+    written: tuple[Tensor, Tensor] | None = None
 
 
 def _placed(embeds: Tensor, where: Tensor, rows: Tensor) -> Tensor:
@@ -277,16 +304,10 @@ class Hints(nn.Module):
         # A kind is learned from things of all colours, and a colour from things of all kinds.
         self.kinds = nn.Linear(config.vision.hidden, len(KINDS) + 1)
         self.colours = nn.Linear(config.vision.hidden, len(COLOURS) + 1)
-        seen = config.resampler.queries * config.llm.hidden
-        self.kind_places = nn.Linear(seen, len(KINDS) * (len(PLACES) + 1))
-        self.colour_places = nn.Linear(seen, len(COLOURS) * (len(PLACES) + 1))
-        self.counts = nn.Linear(seen, MOST_COUNTED + 1)
-        # What the queries say together the language model reads with ease; what each says in a way
-        # of its own it hardly does. And it must have read it half way through its layers.
-        things = len(KINDS) * len(COLOURS) * (len(PLACES) + 1)
-        self.things = nn.Linear(config.llm.hidden, things)
-        self.read_things = nn.Sequential(
-            nn.RMSNorm(config.llm.hidden), nn.Linear(config.llm.hidden, things)
+        # Of each query in the same way: the language model reads queries one by one, and finds one
+        # by its kind as it finds a word.
+        self.slots = nn.ModuleList(
+            nn.Linear(config.llm.hidden, 1 + len(some)) for some in (KINDS, COLOURS, SIZES, PLACES)
         )
 
     def losses(self, batch: Batch, states: States) -> dict[str, Tensor]:
@@ -298,35 +319,19 @@ class Hints(nn.Module):
         if batch.pictures is not None and states.queries is not None:
             assert states.features is not None
             found |= self.losses_of(batch.pictures, states.queries, states.features)
-            if batch.in_episodes:
-                seen = states.middle[_behind_pictures(batch.kinds)]
-                labels = batch.pictures.thing_places[: batch.in_episodes]
-                found["read_things"] = _places(self.read_things(seen), labels, SPARSER)
+        if batch.written is not None and states.written is not None:
+            found["read_words"] = _entropy(self.words(states.written[1]), batch.written.words)
         return found
 
     def losses_of(self, pictures: Pictures, queries: Tensor, features: Tensor) -> dict[str, Tensor]:
-        flat = queries.flatten(1)
         return {
             "kinds": _entropy(self.kinds(features), pictures.kinds, SPARSE),
             "colours": _entropy(self.colours(features), pictures.colours, SPARSE),
-            "kind_places": _places(self.kind_places(flat), pictures.kind_places),
-            "colour_places": _places(self.colour_places(flat), pictures.colour_places),
-            "things": _places(self.things(queries.mean(1)), pictures.thing_places, SPARSER),
-            "counts": _entropy(self.counts(flat), pictures.counts),
+            "slots": sum(
+                _entropy(head(queries), pictures.slots[..., what], SPARSER)
+                for what, head in enumerate(self.slots)
+            ),
         }
-
-
-def _behind_pictures(kinds: Tensor) -> Tensor:
-    """Where a token follows the embeddings of a picture: bool, as kinds."""
-    there = kinds == PICTURE
-    behind = torch.zeros_like(there)
-    behind[:, 1:] = there[:, :-1] & ~there[:, 1:]
-    return behind
-
-
-def _places(logits: Tensor, labels: Tensor, nothing: float = SPARSE) -> Tensor:
-    """Of things that are mostly nowhere."""
-    return _entropy(logits.unflatten(-1, (-1, len(PLACES) + 1)), labels, nothing)
 
 
 def _entropy(logits: Tensor, labels: Tensor, nothing: float = 1.0) -> Tensor:

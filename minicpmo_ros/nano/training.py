@@ -36,6 +36,7 @@ from minicpmo_ros.nano.teaching import (
     collate,
     collate_pictures,
 )
+from minicpmo_ros.nano.written import Questions
 
 STATE = "state.pt"
 CURVES = "curves.jsonl"
@@ -46,16 +47,16 @@ _HINT_WEIGHTS = {
     "heard": (1.0, 0.25),
     "kinds": (1.0, 0.3),
     "colours": (0.5, 0.2),
-    "kind_places": (1.0, 0.3),
-    "colour_places": (0.5, 0.2),
-    "counts": (0.3, 0.1),
-    "things": (2.0, 1.0),
-    "read_things": (2.0, 1.0),
+    "slots": (2.0, 1.0),
+    "asked": (1.0, 0.5),
+    "read_words": (0.5, 0.25),
 }
 _WARM_UP = 100
 # Pictures without an episode, a unit: beside episodes, and in steps that have nothing else. The
 # pictures of an episode resemble each other: from them alone sight is unlearned.
 _BESIDE, _ALONE = 1.0, 2.0
+# Of those beside episodes: how many something is asked about in writing.
+_ASKED = 0.5
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Trainer:
         self.sizes = ModelConfig.load(folder)
         self.tokenizer = Tokenizer(folder, self.sizes.llm.vocab)
         self.studio = Studio(self.sizes, self.tokenizer)
+        self.questions = Questions(self.tokenizer, self.sizes.resampler.queries)
         self.gallery = Gallery(self.studio, config.seed, rank, config.units_per_step // 2)
         torch.manual_seed(config.seed)
         self.nano, self.hints = Nano(self.sizes), Hints(self.sizes)
@@ -210,12 +212,16 @@ class Trainer:
         examples = self.studio.examples(rng, lesson, count, Split(flite=self.config.flite))
         examples = [replace(one, mel=masked(one.mel, rng)) for one in examples]
         loose = self.gallery.show(self.step, round(_BESIDE * self.config.units_per_step))
-        return self._collated(examples, loose, rng)
+        asked = loose[: round(_ASKED * len(loose))]
+        written = [self.questions.about(one.things, rng) for one in asked]
+        return self._collated(examples, loose, rng, written)
 
-    def _collated(self, examples: Any, loose: Any, rng: np.random.Generator) -> Batch:
+    def _collated(
+        self, examples: Any, loose: Any, rng: np.random.Generator, written: Any = ()
+    ) -> Batch:
         pad = self.tokenizer.control.endoftext
         side = self.sizes.vision.side
-        return collate(examples, loose, side, pad, rng).to(self.device)
+        return collate(examples, loose, written, side, pad, rng).to(self.device)
 
     def _rate(self) -> float:
         config = self.config
@@ -262,14 +268,17 @@ class Trainer:
 
     @torch.inference_mode()
     def score_pictures(self, rng: np.random.Generator, count: int = 96) -> dict[str, float]:
-        """Shares of patches with things whose kind and colour are told, before backgrounds that are
-        not learned from."""
+        """Before backgrounds that are not learned from: shares of patches with things whose kind
+        and colour are told, and of pictures in which all things are, with their places."""
         self.nano.eval()
         seen = self.studio.loose(rng, count, held_out=True)
         pictures = collate_pictures(seen, self.sizes.vision.side).to(self.device)
-        _, features = self.nano.look(pictures.shown)
+        queries, features = self.nano.look(pictures.shown)
         things = pictures.kinds > 0
-        return {
+        told = torch.stack([head(queries).argmax(-1) for head in self.hints.slots], -1)
+        named = [0, 1, 3]  # all but the size
+        right = (told == pictures.slots)[..., named].flatten(1).all(1)
+        return {"pictures.all": round(float(right.float().mean()), 4)} | {
             f"pictures.{name}": round(
                 float((head(features).argmax(-1) == labels)[things].float().mean()), 4
             )
@@ -310,6 +319,10 @@ def losses_of_words(nano: Nano, batch: Batch, states: States) -> dict[str, Tenso
         if where.any():
             logits = nano.logits(states.hidden[where])
             found[name] = F.cross_entropy(logits.float(), batch.labels[where])
+    if batch.written is not None and states.written is not None:
+        answers = batch.written.labels != NO_LABEL
+        logits = nano.logits(states.written[0][answers])
+        found["asked"] = F.cross_entropy(logits.float(), batch.written.labels[answers])
     return found
 
 

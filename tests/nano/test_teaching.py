@@ -48,7 +48,7 @@ def taught(config) -> tuple[list[Example], Batch, list[np.ndarray]]:
     episodes = [studio.episode(rng, Lesson(UNITS, True), Split()) for _ in range(2)]
     sounds = [OPEN_AIR.hear(track(one), rng) for one in episodes]
     examples = [encoder.example(one, OPEN_AIR, rng) for one in episodes]
-    batch = collate(examples, [], config[0].vision.side, 0, np.random.default_rng(0))
+    batch = collate(examples, [], [], config[0].vision.side, 0, np.random.default_rng(0))
     return examples, batch, sounds
 
 

@@ -61,7 +61,7 @@ def test_it_learns_what_it_is_shown(run: Path) -> None:
     trainer.lesson = lambda step: Lesson(4, False)  # type: ignore[method-assign]
     trainer.batch = lambda lesson, rng: same  # type: ignore[method-assign]
     losses = [trainer.advance() for _ in range(12)]
-    for name in ("decisions", "text", "words", "phonemes"):
+    for name in ("decisions", "text", "words", "phonemes", "asked"):
         assert losses[-1][name] < losses[0][name] - 0.5
 
 
@@ -71,7 +71,7 @@ def test_it_learns_what_it_sees(run: Path) -> None:
     trainer.lesson = lambda step: Lesson(0, True)  # type: ignore[method-assign]
     trainer.gallery.show = lambda step, count: same  # type: ignore[method-assign]
     losses = [trainer.advance() for _ in range(12)]
-    for name in ("kinds", "colours", "kind_places", "colour_places"):
+    for name in ("kinds", "colours", "slots"):
         assert losses[-1][name] < losses[0][name] - 0.3
 
 
