@@ -39,7 +39,7 @@ class OmniSettings:
     voice: str = "en-us"
     voice_rate_wpm: int = 170
     spoken_severity: str = "warning"
-    interrupting_severity: str = "never"
+    interrupting_severity: str = "critical"
     brain_backlog: int = 3
     publish_timings: bool = True
     checkpoint: str = ""

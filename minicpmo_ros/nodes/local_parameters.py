@@ -194,7 +194,7 @@ LOCAL = (
     ),
     P(
         "interrupting_severity",
-        "never",
+        "critical",
         "Lowest severity of new alerts that cut off what the robot is saying.",
         choices=("info", "notice", "warning", "critical", "never"),
     ),
