@@ -23,7 +23,11 @@ from minicpmo_ros.nano.stage_set import still_set
 from minicpmo_ros.nano.wordings import INTENTS
 
 QUESTIONS = 5
-_ASKED = SEEING - {"changed"}  # one picture tells of no change
+# One picture tells of no change, and what is always answered alike needs no practice.
+_ASKED = (SEEING - {"changed"}) | {
+    *("watch_appears", "watch_leaves", "watch_turns", "watch_count", "cancel"),
+    *("remember", "recall", "repeat", "count"),
+}
 Ints = NDArray[np.int64]
 
 
@@ -49,7 +53,7 @@ class Questions:
         self._tokenizer, self._queries = tokenizer, queries
 
     def about(self, things: tuple[Thing, ...], rng: np.random.Generator) -> Written:
-        """QUESTIONS of them, about what is in view."""
+        """QUESTIONS of them, mostly about what is in view."""
         control = self._tokenizer.control
         ids = [control.unit, control.image, *[control.unk] * self._queries, control.image_end]
         kinds = np.full(len(ids), TOKEN)
