@@ -25,7 +25,7 @@ def config_json() -> dict[str, Any]:
         "vocab_size": VOCAB,
         "hidden_size": 256,
         "intermediate_size": 512,
-        "num_hidden_layers": 4,
+        "num_hidden_layers": 6,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 64,

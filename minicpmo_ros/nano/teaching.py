@@ -220,14 +220,14 @@ class Nano(nn.Module):
 
     def read(self, embeds: Tensor) -> tuple[Tensor, Tensor]:
         """The language model over whole sequences: [B, T, hidden] -> hidden states, and what lies
-        half way through its layers."""
+        behind the first third of its layers."""
         config, model = self.config.llm, self.llm.model
         count, tokens = embeds.shape[:2]
         angle = angles(
             torch.arange(tokens, device=embeds.device), config.head_dim, config.rope_theta
         )
         cos, sin = angle.cos(), angle.sin()
-        x = middle = embeds
+        x = early = embeds
         for number, layer in enumerate(model.layers, start=1):
             assert isinstance(layer, Layer)
             attention = layer.self_attn
@@ -243,9 +243,9 @@ class Nano(nn.Module):
             out = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), is_causal=True)
             x = x + attention.o_proj(out.transpose(1, 2).flatten(2))
             x = x + layer.mlp(layer.post_attention_layernorm(x))
-            if number == config.layers // 2:
-                middle = x
-        return model.norm(x), middle
+            if number == config.layers // 3:
+                early = x
+        return model.norm(x), early
 
     def states(self, batch: Batch) -> States:
         """All that losses are made of."""
@@ -272,12 +272,12 @@ class Nano(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """hidden, middle: [B, T, H] of the language model, at its end and half way. sound: [B, units *
+    """hidden, early: [B, T, H] of the language model, see `Nano.read`. sound: [B, units *
     10, H], what it is given of it. heard: [B, units * 50, d]. queries: [N, Q, H] and features: [N,
-    P, d] of pictures, if there are any. written: hidden and middle of what is written."""
+    P, d] of pictures, if there are any. written: hidden and early of what is written."""
 
     hidden: Tensor
-    middle: Tensor
+    early: Tensor
     sound: Tensor
     heard: Tensor
     queries: Tensor | None
@@ -296,7 +296,7 @@ class Hints(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.phonemes = nn.Linear(config.audio.hidden, len(PHONEMES) + 1)
-        # Half way through the layers: later ones must find words there, not first at the end.
+        # Of early layers: later ones must find words there and look an answer up with them.
         self.words = nn.Sequential(
             nn.RMSNorm(config.llm.hidden), nn.Linear(config.llm.hidden, len(SPOTTED) + 1)
         )
@@ -313,7 +313,7 @@ class Hints(nn.Module):
     def losses(self, batch: Batch, states: States) -> dict[str, Tensor]:
         found = {
             "phonemes": _entropy(self.phonemes(states.heard), batch.phonemes),
-            "words": _entropy(self.words(states.middle[batch.kinds == SOUND]), batch.words, RARE),
+            "words": _entropy(self.words(states.early[batch.kinds == SOUND]), batch.words, RARE),
             "heard": _entropy(self.heard_words(states.sound), batch.words, RARE),
         }
         if batch.pictures is not None and states.queries is not None:

@@ -54,7 +54,7 @@ _HINT_WEIGHTS = {
 _WARM_UP = 100
 # Pictures without an episode, a unit: beside episodes, and in steps that have nothing else. The
 # pictures of an episode resemble each other: from them alone sight is unlearned.
-_BESIDE, _ALONE = 1.0, 2.0
+_BESIDE, _ALONE = 0.5, 2.0
 # Of those beside episodes: how many something is asked about in writing.
 _ASKED = 0.5
 
@@ -99,7 +99,7 @@ class Trainer:
         self.tokenizer = Tokenizer(folder, self.sizes.llm.vocab)
         self.studio = Studio(self.sizes, self.tokenizer)
         self.questions = Questions(self.tokenizer, self.sizes.resampler.queries)
-        self.gallery = Gallery(self.studio, config.seed, rank, config.units_per_step // 2)
+        self.gallery = Gallery(self.studio, config.seed, rank, config.units_per_step // 4)
         torch.manual_seed(config.seed)
         self.nano, self.hints = Nano(self.sizes), Hints(self.sizes)
         initialise(self.nano)

@@ -2,7 +2,7 @@
 
 By voice something is asked once in several seconds, most of which are spent on hearing it. That is
 too seldom to learn to look an answer up in a picture: in writing it is practised twenty times as
-often, and the words of a question are told half way through the layers by the same head, so that
+often, and the words of a question are told behind the first layers by the same head, so that
 what is heard and what is read come to look alike where answers are made.
 """
 
