@@ -179,6 +179,6 @@ def test_the_card_tells_what_was_trained_and_measured(run: Path, tmp_path: Path)
     figures.write_text('{"figures": {"nano.R_R": 0.875}}')
     card = (pack(run, tmp_path / "packed", figures=figures) / "README.md").read_text()
     assert "| `nano.R_R` | 0.875 |" in card
-    assert "5.3 million parameters" in card
+    assert "6.5 million parameters" in card
     with pytest.raises(InputError, match="no file of `minicpmo nano eval --json`"):
         pack(run, tmp_path / "packed", figures=tmp_path / "missing.json")
