@@ -69,6 +69,7 @@ class Sheets:
     kinds: Tensor
     labels: Tensor
     words: Tensor
+    groups: Tensor
 
     def to(self, device: torch.device | str) -> Sheets:
         return Sheets(*(one.to(device) for one in vars(self).values()))
@@ -173,6 +174,7 @@ def sheets(written: Sequence[Written], pad_id: int) -> Sheets:
         _padded(written, "kinds", TOKEN),
         _padded(written, "labels", NO_LABEL),
         _padded(written, "words", NO_LABEL),
+        _padded(written, "groups", -1),
     )
 
 
@@ -218,9 +220,10 @@ class Nano(nn.Module):
         features = self.vpm(pixels, position_ids, mask)
         return self.resampler(features, cells, mask), features
 
-    def read(self, embeds: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, embeds: Tensor, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The language model over whole sequences: [B, T, hidden] -> hidden states, and what lies
-        behind the first third of its layers."""
+        behind the first third of its layers. groups: int64 [B, T]; so far each group sees itself
+        alone, as it is with what is heard: a word is known there, and what it is about is not."""
         config, model = self.config.llm, self.llm.model
         count, tokens = embeds.shape[:2]
         angle = angles(
@@ -228,6 +231,7 @@ class Nano(nn.Module):
         )
         cos, sin = angle.cos(), angle.sin()
         x = early = embeds
+        apart = None if groups is None else _apart(groups)
         for number, layer in enumerate(model.layers, start=1):
             assert isinstance(layer, Layer)
             attention = layer.self_attn
@@ -240,7 +244,10 @@ class Nano(nn.Module):
             k = rotate(attention.k_norm(k).transpose(1, 2), cos, sin)
             group = config.heads // config.kv_heads
             k, v = (one.repeat_interleave(group, 1) for one in (k, v.transpose(1, 2)))
-            out = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), is_causal=True)
+            near = apart if number <= config.layers // 3 else None
+            out = F.scaled_dot_product_attention(
+                q, k.to(q.dtype), v.to(q.dtype), near, is_causal=near is None
+            )
             x = x + attention.o_proj(out.transpose(1, 2).flatten(2))
             x = x + layer.mlp(layer.post_attention_layernorm(x))
             if number == config.layers // 3:
@@ -263,7 +270,7 @@ class Nano(nn.Module):
             sheet = batch.written
             pictures = queries[batch.in_episodes :][: len(sheet.ids)]
             words = _placed(self.llm.embed(sheet.ids), sheet.kinds == PICTURE, pictures)
-            written = self.read(words)
+            written = self.read(words, sheet.groups)
         return States(*self.read(embeds), sound, heard, queries, features, written)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -283,6 +290,12 @@ class States:
     queries: Tensor | None
     features: Tensor | None
     written: tuple[Tensor, Tensor] | None = None
+
+
+def _apart(groups: Tensor) -> Tensor:
+    """Each place sees those before it in its own group: int64 [B, T] -> bool [B, 1, T, T]."""
+    same = groups[:, :, None] == groups[:, None, :]
+    return same.tril()[:, None]
 
 
 def _placed(embeds: Tensor, where: Tensor, rows: Tensor) -> Tensor:

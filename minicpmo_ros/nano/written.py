@@ -2,8 +2,9 @@
 
 By voice something is asked once in several seconds, most of which are spent on hearing it. That is
 too seldom to learn to look an answer up in a picture: in writing it is practised twenty times as
-often, and the words of a question are told behind the first layers by the same head, so that
-what is heard and what is read come to look alike where answers are made.
+often. A spoken word is known behind the first third of the layers, and not before. There what is
+read is told by the same head as what is heard, and up to there each word is by itself, so that one
+way from a question to its answer serves both.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ class Written:
 
     ids, kinds, labels: int64 [T], as `Example` has them; only answers have labels. words: int64
     [T], 1 + index in SPOTTED where a word of a question ends, 0 at its other tokens, NO_LABEL
-    elsewhere.
+    elsewhere. groups: int64 [T], of what belongs together: the picture, each word, each answer.
     """
 
     ids: Ints
     kinds: Ints
     labels: Ints
     words: Ints
+    groups: Ints
 
 
 class Questions:
@@ -58,7 +60,7 @@ class Questions:
         ids = [control.unit, control.image, *[control.unk] * self._queries, control.image_end]
         kinds = np.full(len(ids), TOKEN)
         kinds[2:-1] = PICTURE
-        labels, words = [NO_LABEL] * len(ids), [NO_LABEL] * len(ids)
+        labels, words, groups = [NO_LABEL] * len(ids), [NO_LABEL] * len(ids), [0] * len(ids)
         stage = still_set(things)
         asking, memory = Asking(rng, stage, False), Memory()
         asked = 0
@@ -72,11 +74,13 @@ class Questions:
                 ids += piece
                 words += [*[0] * (len(piece) - 1), 1 + SPOTTED[word] if word in SPOTTED else 0]
                 labels += [NO_LABEL] * len(piece)
+                groups += [groups[-1] + 1] * len(piece)
             said = self._tokenizer.encode(answer(intent, slots, stage.view(0), memory))
             ids += [control.speak, *said, control.turn_eos]
             labels += [*said, control.turn_eos, NO_LABEL]
             words += [NO_LABEL] * (2 + len(said))
+            groups += [groups[-1] + 1] * (2 + len(said))
         padded = np.full(len(ids), TOKEN)
         padded[: len(kinds)] = kinds
-        found = (np.array(some, np.int64) for some in (ids, padded, labels, words))
+        found = (np.array(some, np.int64) for some in (ids, padded, labels, words, groups))
         return Written(*found)

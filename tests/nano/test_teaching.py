@@ -87,3 +87,21 @@ def test_all_is_read_as_token_by_token(nano, taught) -> None:
         torch.testing.assert_close(
             states.hidden[row, :length], torch.cat(parts), atol=2e-4, rtol=1e-3
         )
+
+
+def test_what_is_written_is_known_word_by_word_at_first_and_as_a_whole_at_last(
+    config, nano
+) -> None:
+    groups = torch.tensor([[0, 0, 1, 2, 2]])
+    embeds = torch.randn(1, 5, config[0].llm.hidden)
+    other = embeds.clone()
+    other[0, 2] = torch.randn(config[0].llm.hidden)
+    hidden, early = nano.read(embeds, groups)
+    changed_hidden, changed_early = nano.read(other, groups)
+    same = [torch.equal(early[0, at], changed_early[0, at]) for at in range(5)]
+    assert same == [True, True, False, True, True]
+    same = [torch.allclose(hidden[0, at], changed_hidden[0, at]) for at in range(5)]
+    assert same == [True, True, False, False, False]
+    _, whole = nano.read(embeds)
+    torch.testing.assert_close(early[0, :2], whole[0, :2], atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(early[0, 3], whole[0, 3])
