@@ -42,7 +42,7 @@ class OmniSettings:
     interrupting_severity: str = "critical"
     brain_backlog: int = 3
     publish_timings: bool = True
-    checkpoint: str = ""
+    checkpoint: str = "nano"
     recipe: str = ""
     device: str = "auto"
     precision: str = "auto"

@@ -21,9 +21,9 @@ No weight, text or recording of anybody else is in it.
 noise and microphones that code makes, and drawings of eight kinds of things in eight colours before
 drawn backgrounds. See docs/nano.md.
 
-**It can** hold a conversation in English about what it sees of that world, in a few dozen kinds of
-questions; count, repeat and remember a word; tell when something that it was asked to watch for
-happens; listen through pauses; be cut off. How well, is below.
+**It was taught** to hold a conversation in English about what it sees of that world, in a few dozen
+kinds of questions; to count, repeat and remember a word; to tell when something that it was asked
+to watch for happens; to listen through pauses, and to be cut off. How well it does, is below.
 
 **It cannot** understand free speech, recognise anything in photographs, or be relied on: its
 answers are those of a toy world. It was never trained on a human voice.

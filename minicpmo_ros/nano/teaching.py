@@ -340,10 +340,12 @@ class Hints(nn.Module):
         return {
             "kinds": _entropy(self.kinds(features), pictures.kinds, SPARSE),
             "colours": _entropy(self.colours(features), pictures.colours, SPARSE),
-            "slots": sum(
-                _entropy(head(queries), pictures.slots[..., what], SPARSER)
-                for what, head in enumerate(self.slots)
-            ),
+            "slots": torch.stack(
+                [
+                    _entropy(head(queries), pictures.slots[..., what], SPARSER)
+                    for what, head in enumerate(self.slots)
+                ]
+            ).sum(),
         }
 
 

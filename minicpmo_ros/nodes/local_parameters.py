@@ -9,8 +9,9 @@ P = Parameter
 LOCAL = (
     P(
         "checkpoint",
-        "",
-        "Local brain: directory with the weights, as published.",
+        "nano",
+        "Local brain: nano, the small checkpoint inside this package; or the directory of another "
+        "one, as published.",
     ),
     P(
         "recipe",

@@ -106,7 +106,8 @@ OMNI = (
     P(
         "brain",
         "reflex",
-        "What decides: reflex (no model) or local (MiniCPM-o on this machine).",
+        "What decides: reflex (no model) or local (MiniCPM-o on this machine, the small one if no "
+        "other is named).",
         choices=("reflex", "local"),
     ),
     P(
