@@ -131,7 +131,8 @@ def test_what_was_taught_is_what_is_lived(run: Path, tmp_path: Path) -> None:
     example = encoder.example(episode, OPEN_AIR, rng, size)
     taught = iter([int(one) for one in example.labels if one != NO_LABEL])
     network = TorchNetwork.load(directory, device="cpu", precision="fp32", threads=1)
-    conversation = Conversation(network, tokenizer, CONFIG, sampler=lambda logits: next(taught))
+    everything = replace(CONFIG, window=replace(CONFIG.window, max_units=24))
+    conversation = Conversation(network, tokenizer, everything, sampler=lambda logits: next(taught))
     conversation.open(*prompts.duplex_prompt("en", "omni").ids(tokenizer))
     for unit, second in enumerate(sound.reshape(8, -1)):
         outcome = conversation.hear(second, [Shown(unit, pictures[unit])])
