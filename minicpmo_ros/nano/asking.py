@@ -26,9 +26,13 @@ _COUNTS = (3, 4, 5, 6, 8, 10)
 
 
 class Asking:
-    """held_out: nothing of it changes what is asked; wordings and voices do."""
+    """held_out: nothing of it changes what is asked; wordings and voices do. soon_s: how long it
+    takes to ask for something, before which it is not to happen."""
 
-    def __init__(self, rng: np.random.Generator, stage: StageSet, held_out: bool) -> None:
+    def __init__(
+        self, rng: np.random.Generator, stage: StageSet, held_out: bool, soon_s: int = 5
+    ) -> None:
+        self._soon_s = soon_s
         self.rng, self.set = rng, stage
         self.held_out = held_out
 
@@ -53,6 +57,11 @@ class Asking:
         if not seen and self.rng.random() < 0.25:
             intent = str(self.rng.choice(_LONG))
         return intent, self._slots(intent, things, start_s)
+
+    def to_watch(self, start_s: float) -> tuple[str, Slots]:
+        """What to watch for, and its slots, for a turn that begins then."""
+        intent = str(self.rng.choice([one for one in _SEEN if one.startswith("watch_")]))
+        return intent, self._watch(intent, self._things(start_s), start_s)
 
     def previous(self, memory: Memory) -> str:
         """What the robot said in units that are forgotten, with what it promised and remembered."""
@@ -116,7 +125,7 @@ class Asking:
 
     def _watch(self, intent: str, things: tuple[Thing, ...], start_s: float) -> Slots:
         """Mostly for something that will happen, when there was time to ask for it."""
-        first = math.ceil(start_s) + 5
+        first = math.ceil(start_s) + self._soon_s
         for unit in range(first, first + 14):
             before, now = self.set.view(unit - 1).things, self.set.view(unit).things
             if before is None or now is None or self.rng.random() < 0.25:

@@ -24,6 +24,7 @@ from minicpmo_ros.nano.acoustics import Room
 from minicpmo_ros.nano.episode import Episode
 from minicpmo_ros.nano.lines import Line
 from minicpmo_ros.nano.spotted import SPOTTED
+from minicpmo_ros.nano.stage_set import StageSet
 
 SOUND_ROWS = 10
 POSITIONS = 50
@@ -89,7 +90,9 @@ class Encoder:
         sound = room.hear(track(episode, echo), rng)
         seen: list[Seen] = []
         if episode.set.scene is not None:
-            seen = [self.picture(episode, unit, rng, size) for unit in range(len(episode.units))]
+            seen = [
+                self.picture(episode.set, unit, rng, size) for unit in range(len(episode.units))
+            ]
         phonemes, words = labels_of_sound(episode)
         return Example(
             windows(sound, self.config.audio.mels),
@@ -100,24 +103,24 @@ class Encoder:
         )
 
     def picture(
-        self, episode: Episode, unit: int, rng: np.random.Generator, size: tuple[int, int]
+        self, stage: StageSet, unit: int, rng: np.random.Generator, size: tuple[int, int]
     ) -> Seen:
-        things = episode.set.view(unit).things
+        things = stage.view(unit).things
         assert things is not None
-        return self.seen(self.pixels(episode, unit, rng, size), things)
+        return self.seen(self.pixels(stage, unit, rng, size), things)
 
     def pixels(
-        self, episode: Episode, unit: int, rng: np.random.Generator, size: tuple[int, int]
+        self, stage: StageSet, unit: int, rng: np.random.Generator, size: tuple[int, int]
     ) -> NDArray[np.uint8]:
         """The picture of a unit: uint8 [height, width, 3]."""
-        view = episode.set.view(unit)
-        look = episode.set.look
+        view = stage.view(unit)
+        look = stage.look
         assert look is not None and view.things is not None
         if view.strange:
             # The same picture in all units of an episode.
             same = np.random.default_rng(look.seed)
-            return look.noise_picture(same, episode.set.held_out, size)
-        return draw(view.things, look, episode.set.shown_s(unit), size, rng=rng)
+            return look.noise_picture(same, stage.held_out, size)
+        return draw(view.things, look, stage.shown_s(unit), size, rng=rng)
 
     def seen(self, pixels: NDArray[np.uint8], things: tuple[Thing, ...]) -> Seen:
         (shown,) = slices(pixels, 1, self.config.slices)

@@ -17,8 +17,9 @@ from minicpmo_ros.nano.acoustics import Room
 from minicpmo_ros.nano.episode import Director, Episode
 from minicpmo_ros.nano.examples import Encoder, Example, Seen, track
 from minicpmo_ros.nano.lines import Line, Lines, Split
-from minicpmo_ros.nano.stage_set import long_set, no_camera, random_set
+from minicpmo_ros.nano.stage_set import hastened, long_set, no_camera, random_set
 from minicpmo_ros.nano.voices import Speaker, Voice
+from minicpmo_ros.nano.written import Questions, Written
 
 # Samples of a long sound that go through a room at once.
 PART = 60 * 16_000
@@ -56,6 +57,7 @@ class Studio:
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer) -> None:
         self._encoder = Encoder(config, tokenizer)
+        self._questions = Questions(tokenizer, config.resampler.queries)
         self._speaker = Speaker()
 
     def episode(
@@ -109,7 +111,7 @@ class Studio:
         """What the camera gives in a unit, uint8 [height, width, 3]; None without one."""
         if episode.set.scene is None:
             return None
-        return self._encoder.pixels(episode, unit, rng, size)
+        return self._encoder.pixels(episode.set, unit, rng, size)
 
     def echo(self, episode: Episode, rng: np.random.Generator) -> Iterator[tuple[float, Line]]:
         """The robot's voice as its own microphone hears it, what an echo canceller left of it."""
@@ -129,6 +131,17 @@ class Studio:
             self.example(rng, lesson, split, sizes[int(rng.integers(len(sizes)))])
             for _ in range(count)
         ]
+
+    def story(self, rng: np.random.Generator, units: int) -> tuple[list[Seen], Written]:
+        """Pictures of a world in a hurry, and what is asked about it in writing."""
+        stage = hastened(random_set(rng, 2 * units), 2.0)
+        size = SIZES[int(rng.integers(len(SIZES)))]
+        seen = [self._encoder.picture(stage, unit, rng, size) for unit in range(units)]
+        return seen, self._questions.story(stage, units, rng)
+
+    def about(self, seen: Seen, rng: np.random.Generator) -> Written:
+        """Questions in writing about one picture."""
+        return self._questions.about(seen.things, rng)
 
     def loose(self, rng: np.random.Generator, count: int, *, held_out: bool = False) -> list[Seen]:
         """Pictures without an episode."""

@@ -80,7 +80,8 @@ class Batch:
     """Examples of equally many units. Of `Example`'s arrays, stacked; `ids` and what goes with it
     are padded at their ends. offsets: int64 [B], the position in the audio encoder's table at which
     each episode begins. pictures: of all examples in order, and then loose ones; in_episodes: how
-    many are of examples. written: about the first of the loose ones."""
+    many are of examples. written: about the first of the loose
+    ones, in their order."""
 
     mel: Tensor
     offsets: Tensor
@@ -143,9 +144,9 @@ def collate(
     rng: np.random.Generator,
     capacity: int = 1450,
 ) -> Batch:
-    """Put examples together. written: about the first of the loose pictures. side: see
-    `collate_pictures`. capacity: of the audio encoder's cache, of which each example takes a random
-    part."""
+    """Put examples together. written: about the first of the loose pictures, in their order. side:
+    see `collate_pictures`. capacity: of the audio encoder's cache, of which each example takes a
+    random part."""
     units = len(examples[0].mel)
     seconds = capacity // POSITIONS - units
     offsets = rng.integers(0, seconds + 1, len(examples)) * POSITIONS
@@ -268,7 +269,8 @@ class Nano(nn.Module):
         if batch.written is not None:
             assert queries is not None
             sheet = batch.written
-            pictures = queries[batch.in_episodes :][: len(sheet.ids)]
+            shown = int((sheet.kinds == PICTURE).sum()) // queries.shape[1]
+            pictures = queries[batch.in_episodes :][:shown]
             words = _placed(self.llm.embed(sheet.ids), sheet.kinds == PICTURE, pictures)
             written = self.read(words, sheet.groups)
         return States(*self.read(embeds), sound, heard, queries, features, written)

@@ -36,7 +36,6 @@ from minicpmo_ros.nano.teaching import (
     collate,
     collate_pictures,
 )
-from minicpmo_ros.nano.written import Questions
 
 STATE = "state.pt"
 CURVES = "curves.jsonl"
@@ -57,6 +56,8 @@ _WARM_UP = 100
 _BESIDE, _ALONE = 0.5, 2.0
 # Of those beside episodes: how many something is asked about in writing.
 _ASKED = 0.5
+# And pictures of stories in writing, a unit of the step.
+_TOLD, _STORY_UNITS = 0.5, 8
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,6 @@ class Trainer:
         self.sizes = ModelConfig.load(folder)
         self.tokenizer = Tokenizer(folder, self.sizes.llm.vocab)
         self.studio = Studio(self.sizes, self.tokenizer)
-        self.questions = Questions(self.tokenizer, self.sizes.resampler.queries)
         self.gallery = Gallery(self.studio, config.seed, rank, config.units_per_step // 4)
         torch.manual_seed(config.seed)
         self.nano, self.hints = Nano(self.sizes), Hints(self.sizes)
@@ -212,9 +212,15 @@ class Trainer:
         examples = self.studio.examples(rng, lesson, count, Split(flite=self.config.flite))
         examples = [replace(one, mel=masked(one.mel, rng)) for one in examples]
         loose = self.gallery.show(self.step, round(_BESIDE * self.config.units_per_step))
-        asked = loose[: round(_ASKED * len(loose))]
-        written = [self.questions.about(one.things, rng) for one in asked]
-        return self._collated(examples, loose, rng, written)
+        cut = round(_ASKED * len(loose))
+        asked, others = loose[:cut], loose[cut:]
+        written = [self.studio.about(one, rng) for one in asked]
+        told = []
+        for _ in range(round(_TOLD * self.config.units_per_step / _STORY_UNITS)):
+            seen, story = self.studio.story(rng, _STORY_UNITS)
+            told += seen
+            written.append(story)
+        return self._collated(examples, [*asked, *told, *others], rng, written)
 
     def _collated(
         self, examples: Any, loose: Any, rng: np.random.Generator, written: Any = ()

@@ -9,6 +9,7 @@ way from a question to its answer serves both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +17,18 @@ from numpy.typing import NDArray
 
 from minicpmo_ros.media.world.things import Thing
 from minicpmo_ros.model.tokenizer import Tokenizer
-from minicpmo_ros.nano.answers import SEEING, Memory, answer
+from minicpmo_ros.nano.answers import SEEING, Memory, Slots, answer, change
 from minicpmo_ros.nano.asking import Asking
 from minicpmo_ros.nano.examples import NO_LABEL, PICTURE, TOKEN
 from minicpmo_ros.nano.spotted import SPOTTED
-from minicpmo_ros.nano.stage_set import still_set
+from minicpmo_ros.nano.stage_set import StageSet, still_set
 from minicpmo_ros.nano.wordings import INTENTS
 
 QUESTIONS = 5
+# Share of the pictures of a story behind which something is asked.
+ASKS = 0.7
+# Share of these that ask to be told of something, while nothing is.
+WATCHES = 0.5
 # One picture tells of no change, and what is always answered alike needs no practice.
 _ASKED = (SEEING - {"changed"}) | {
     *("watch_appears", "watch_leaves", "watch_turns", "watch_count", "cancel"),
@@ -34,11 +39,11 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """One sequence of T places: a picture, then questions and answers by turns.
+    """One sequence of T places: pictures, questions and answers.
 
-    ids, kinds, labels: int64 [T], as `Example` has them; only answers have labels. words: int64
-    [T], 1 + index in SPOTTED where a word of a question ends, 0 at its other tokens, NO_LABEL
-    elsewhere. groups: int64 [T], of what belongs together: the picture, each word, each answer.
+    ids, kinds, labels: int64 [T], as `Example` has them; only what the model is to say has labels.
+    words: int64 [T], 1 + index in SPOTTED where a word of a question ends, 0 at its other tokens,
+    NO_LABEL elsewhere. groups: int64 [T], of what belongs together: a picture, a word, an answer.
     """
 
     ids: Ints
@@ -55,32 +60,105 @@ class Questions:
         self._tokenizer, self._queries = tokenizer, queries
 
     def about(self, things: tuple[Thing, ...], rng: np.random.Generator) -> Written:
-        """QUESTIONS of them, mostly about what is in view."""
-        control = self._tokenizer.control
-        ids = [control.unit, control.image, *[control.unk] * self._queries, control.image_end]
-        kinds = np.full(len(ids), TOKEN)
-        kinds[2:-1] = PICTURE
-        labels, words, groups = [NO_LABEL] * len(ids), [NO_LABEL] * len(ids), [0] * len(ids)
+        """A picture and QUESTIONS, mostly about what is in view."""
         stage = still_set(things)
         asking, memory = Asking(rng, stage, False), Memory()
+        sheet = _Sheet(self._tokenizer, self._queries)
+        sheet.picture()
         asked = 0
         while asked < QUESTIONS:
             intent, slots = asking.ask(memory, 0.0)
-            if intent not in _ASKED:
-                continue
-            asked += 1
-            for word in slots.fill(str(rng.choice(INTENTS[intent].learned))).split():
-                piece = self._tokenizer.encode(f" {word}")
-                ids += piece
-                words += [*[0] * (len(piece) - 1), 1 + SPOTTED[word] if word in SPOTTED else 0]
-                labels += [NO_LABEL] * len(piece)
-                groups += [groups[-1] + 1] * len(piece)
-            said = self._tokenizer.encode(answer(intent, slots, stage.view(0), memory))
-            ids += [control.speak, *said, control.turn_eos]
-            labels += [*said, control.turn_eos, NO_LABEL]
-            words += [NO_LABEL] * (2 + len(said))
-            groups += [groups[-1] + 1] * (2 + len(said))
-        padded = np.full(len(ids), TOKEN)
-        padded[: len(kinds)] = kinds
-        found = (np.array(some, np.int64) for some in (ids, padded, labels, words, groups))
-        return Written(*found)
+            if intent in _ASKED:
+                asked += 1
+                sheet.ask(_worded(intent, slots, rng))
+                sheet.answer(answer(intent, slots, stage.view(0), memory), decided=False)
+        return sheet.written()
+
+    def story(self, stage: StageSet, units: int, rng: np.random.Generator) -> Written:
+        """A picture each unit, mostly with a question behind it that is answered at once. Where
+        none is asked, the robot tells of what it was asked to watch for, or listens."""
+        asking, memory = Asking(rng, stage, False, soon_s=1), Memory()
+        sheet = _Sheet(self._tokenizer, self._queries)
+        alerts: list[str] = []
+        for unit in range(units):
+            sheet.picture()
+            before, now = stage.view(max(unit - 1, 0)), stage.view(unit)
+            assert before.things is not None and now.things is not None
+            memory.changed = change(before.things, now.things)
+            for watch in list(memory.watches):
+                if watch.happens(before.things, now.things):
+                    memory.watches.remove(watch)
+                    alerts.append(watch.alert)
+            said = alerts.pop(0) if alerts else ""
+            if not said and rng.random() < ASKS:
+                intent, slots = asking.ask(memory, float(unit))
+                if not memory.watches and rng.random() < WATCHES:
+                    intent, slots = asking.to_watch(float(unit))
+                if intent in _ASKED or intent == "changed":
+                    sheet.ask(_worded(intent, slots, rng))
+                    said = answer(intent, slots, now, memory)
+            sheet.silence(rng)
+            sheet.answer(said)
+        return sheet.written()
+
+
+def _worded(intent: str, slots: Slots, rng: np.random.Generator) -> list[str]:
+    return slots.fill(str(rng.choice(INTENTS[intent].learned))).split()
+
+
+class _Sheet:
+    def __init__(self, tokenizer: Tokenizer, queries: int) -> None:
+        self._tokenizer, self._queries = tokenizer, queries
+        self._rows: list[tuple[int, int, int, int, int]] = []
+        self._group = -1
+
+    def picture(self) -> None:
+        control = self._tokenizer.control
+        self._add([control.unit, control.image])
+        self._add([control.unk] * self._queries, kind=PICTURE, join=True)
+        self._add([control.image_end], join=True)
+
+    def ask(self, words: Sequence[str]) -> None:
+        for word in words:
+            piece = self._tokenizer.encode(f" {word}")
+            last = 1 + SPOTTED[word] if word in SPOTTED else 0
+            self._add(piece, words=[*[0] * (len(piece) - 1), last])
+
+    def silence(self, rng: np.random.Generator) -> None:
+        for _ in range(int(rng.integers(1, 4))):
+            self._add([self._tokenizer.control.unk])
+
+    def answer(self, text: str, *, decided: bool = True) -> None:
+        """decided: the place before tells whether to speak, and the unit ends with the answer."""
+        control = self._tokenizer.control
+        said = [control.listen]
+        if text:
+            said = [control.speak, *self._tokenizer.encode(text), control.turn_eos]
+            said += [control.chunk_eos] if decided else []
+        if decided:
+            self._label(said[0])
+        self._add(said, labels=[*said[1:], NO_LABEL])
+        if decided:
+            self._add([control.unit_end], join=True)
+
+    def written(self) -> Written:
+        return Written(*(np.array(one, np.int64) for one in zip(*self._rows, strict=True)))
+
+    def _label(self, token: int) -> None:
+        ids, kind, _, words, group = self._rows[-1]
+        self._rows[-1] = (ids, kind, token, words, group)
+
+    def _add(
+        self,
+        ids: Sequence[int],
+        *,
+        kind: int = TOKEN,
+        labels: Sequence[int] | None = None,
+        words: Sequence[int] | None = None,
+        join: bool = False,
+    ) -> None:
+        """join: they belong to the group before."""
+        self._group += not join
+        none = [NO_LABEL] * len(ids)
+        for one, label, word in zip(ids, labels or none, words or none, strict=True):
+            self._rows.append((one, kind, label, word, self._group))

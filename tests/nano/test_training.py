@@ -125,7 +125,7 @@ def test_what_was_taught_is_what_is_lived(run: Path, tmp_path: Path) -> None:
     assert {one.action for one in episode.units} >= {"listen", "speak"}
     sound = OPEN_AIR.hear(track(episode), rng)
     size = (126, 98)
-    pictures = [encoder.pixels(episode, unit, rng, size) for unit in range(8)]
+    pictures = [encoder.pixels(episode.set, unit, rng, size) for unit in range(8)]
     rng = np.random.default_rng(11)
     studio.episode(rng, Lesson(8, True), Split(), fresh=True)
     example = encoder.example(episode, OPEN_AIR, rng, size)

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minicpmo_ros.media.world.things import Thing
+from minicpmo_ros.media.world.things import Life, Scene, Thing
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.answers import listed
 from minicpmo_ros.nano.examples import NO_LABEL, PICTURE, slots_of
 from minicpmo_ros.nano.sizes import write_settings
 from minicpmo_ros.nano.spotted import SPOTTED
+from minicpmo_ros.nano.stage_set import StageSet, hastened
 from minicpmo_ros.nano.written import QUESTIONS, Questions
 
 THINGS = (
@@ -64,3 +65,36 @@ def test_questions_follow_a_picture_and_only_answers_are_learned(tokenizer: Toke
         assert spotted <= {1 + index for index in SPOTTED.values()}
         assert spotted
     assert {"Three.", f"I see {listed(THINGS)}.", "On the right.", "It is blue.", "No."} <= said
+
+
+def test_a_story_tells_of_what_was_asked_for_when_its_picture_comes(tokenizer: Tokenizer) -> None:
+    """In every unit: a picture, a decision, and words that are right for the newest picture."""
+    control = tokenizer.control
+    stage = StageSet(Scene((Life(THINGS[0]), Life(THINGS[1], enters_s=4.0))), phase_s=0.9)
+    told = 0
+    for seed in range(60):
+        story = Questions(tokenizer, 16).story(stage, 8, np.random.default_rng(seed))
+        ids = story.ids.tolist()
+        begins = [at for at, token in enumerate(ids) if token == control.unit]
+        units = [ids[a:b] for a, b in zip(begins, [*begins[1:], len(ids)], strict=True)]
+        assert len(units) == 8
+        learned = np.flatnonzero(story.labels != NO_LABEL)
+        assert (story.ids[learned + 1] == story.labels[learned]).all()
+        for number, unit in enumerate(units):
+            assert unit[-1] == control.unit_end
+            assert (control.listen in unit) != (control.speak in unit)
+            spoken = ""
+            if control.speak in unit:
+                spoken = tokenizer.decode(unit[unit.index(control.speak) :])
+            if "A blue ball appeared!" in spoken or "A ball appeared!" in spoken:
+                assert number in (4, 5)  # two that waited for it are told of one by one
+                told += 1
+            if "I see a " in spoken:
+                assert ("a blue ball" in spoken) == (number >= 4)
+    assert told > 5
+
+
+def test_a_world_in_a_hurry_is_the_same_world() -> None:
+    stage = StageSet(Scene((Life(THINGS[0], enters_s=4.0, turns=((8.0, "green"),)),)))
+    [life] = hastened(stage, 2.0).scene.lives
+    assert (life.enters_s, life.leaves_s, life.turns) == (2.0, float("inf"), ((4.0, "green"),))
