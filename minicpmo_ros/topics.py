@@ -35,7 +35,7 @@ SPEECH = Topic("audio/speech", "minicpmo_ros/msg/SpeechChunk", True, 100, by="om
 DECISION = Topic("decision", "minicpmo_ros/msg/Decision", True, 10, by="omni")
 ALERT = Topic("alert", "minicpmo_ros/msg/Alert", True, 10, latched=True, by="omni")
 VOICE = Topic("voice", "minicpmo_ros/msg/VoiceActivity", True, 10, by="omni")
-STATE = Topic("state", "minicpmo_ros/msg/SessionState", True, 10, latched=True, by="omni")
+STATE = Topic("state", "minicpmo_ros/msg/SessionState", True, 1, latched=True, by="omni")
 PLAYBACK = Topic("playback", "minicpmo_ros/msg/Playback", True, 10, by="speaker")
 
 PICTURES = (IMAGE, IMAGE_COMPRESSED)

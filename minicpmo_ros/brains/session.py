@@ -322,7 +322,8 @@ class OmniSession:
             speaks = valid and result.action is Action.SPEAK
             if not valid and result.action is Action.SPEAK:
                 result = replace(result, reason=f"{result.reason} (not spoken: interrupted)")
-            if valid and self._cut_for_alert(unit, result, speaks=speaks) and speaks:
+            cut = self._cut_for_alert(unit, result, speaks=speaks) if valid else ""
+            if cut and speaks:
                 epoch = self._turns.epoch
             # Whoever decides now does not go on with a turn that another began, or failed in.
             broken = bool(made.fault) or made.brain != before.brain
@@ -339,7 +340,10 @@ class OmniSession:
             if made.trouble and made.trouble != before.trouble:
                 self._report("brain", made.trouble)
             if chunks:
-                self._say_state(State.SPEAKING, unit.end_ns, result.reason)
+                # One state, not two in a row: readers keep the newest alone.
+                self._say_state(State.SPEAKING, unit.end_ns, cut or result.reason)
+            elif cut:
+                self._say_state(self._rest_state(), self._now_ns, cut)
             elif self._state.state is not State.SPEAKING:
                 self._say_state(self._rest_state(), unit.end_ns, self._detail(before))
             for chunk in [*end, *chunks]:
@@ -347,8 +351,8 @@ class OmniSession:
             self._rest_of = (self._turns.epoch, result.end_of_turn) if speaks else None
             self._release_says()
 
-    def _cut_for_alert(self, unit: Unit, result: UnitResult, *, speaks: bool) -> bool:
-        """Cut off what is being said for an alert that is severe enough; whether there was any.
+    def _cut_for_alert(self, unit: Unit, result: UnitResult, *, speaks: bool) -> str:
+        """Cut off what is being said for an alert that is severe enough; why, or "" if it was not.
 
         A brain that speaks of the alert in the same unit has gone on already, and is told nothing.
         """
@@ -356,16 +360,15 @@ class OmniSession:
         news = self._alerts.news(unit, result.alerts)
         kinds = [note.kind for note in news if lowest is not None and note.severity >= lowest]
         if not kinds:
-            return False
+            return ""
         reason = f"alert: {', '.join(kinds)}"
         if not speaks:
-            return self.interrupt(reason, self._now_ns).success
+            return reason if self.interrupt(reason, self._now_ns).success else ""
         if not (self._turns.sounding(self._now_ns) or self._turns.open_turn or self._says.waiting):
-            return False
+            return ""
         self._cut(self._now_ns)
         self.interruptions += 1
-        self._say_state(self._rest_state(), self._now_ns, reason)
-        return True
+        return reason
 
     def _more(self, unit: Unit, piece: Speech | None) -> bool:
         """Publish more speech of the unit that was decided last; false where it is not wanted."""

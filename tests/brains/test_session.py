@@ -692,6 +692,16 @@ def test_what_is_said_of_the_alert_itself_sounds_at_once():
     assert (stage.of(Decision)[-1].epoch, stage.of(Decision)[-1].turn) == (1, 2)
     assert stage.of(Alert)[-1].epoch == 1
     assert stage.brain.interrupted == []  # it has gone on already
+    # One state tells of both: readers keep the newest alone, and a replay counts them.
+    *_, before, after = [(s.state, s.epoch, s.detail) for s in stage.of(SessionState)]
+    assert (before[:2], after) == ((State.SPEAKING, 0), (State.SPEAKING, 1, "alert: fire"))
+
+
+def test_a_cut_for_an_alert_whose_words_come_later_is_told_at_once():
+    stage = Stage(talk(4.0), alarmed(Severity.CRITICAL, UnitResult(Action.SPEAK, text="Fire !")))
+    stage.hear(2.0)
+    told = stage.of(SessionState)[-1]
+    assert (told.state, told.epoch, told.detail) == (State.LISTENING, 1, "alert: fire")
 
 
 def test_an_alert_that_is_renewed_cuts_nothing_off_again():

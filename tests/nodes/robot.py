@@ -33,7 +33,8 @@ DOMAINS = 100  # those above collide with the ephemeral ports of Linux
 WITHOUT_DEVICES: dict[type, dict[str, Any]] = {
     CameraNode: {"source": "synthetic", "width": 64, "height": 48},
     MicNode: {"source": "silence", "echo_cancellation": "off", "noise_suppression": False},
-    OmniNode: {"brain": "reflex", "voice_detector": "energy"},
+    # Nobody brings sound and pictures all the time: the alert of their loss is to cut nothing off.
+    OmniNode: {"brain": "reflex", "voice_detector": "energy", "interrupting_severity": "never"},
     SpeakerNode: {"sink": "clock"},
 }
 STEP_NS = 20 * NS_PER_MS

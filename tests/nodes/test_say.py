@@ -57,8 +57,7 @@ class Goal:
 
 @pytest.fixture
 def omni(simulation):
-    # No microphone runs here: the alert of its loss is to cut nothing off.
-    return simulation.run(OmniNode, interrupting_severity="never")
+    return simulation.run(OmniNode)
 
 
 @pytest.fixture
