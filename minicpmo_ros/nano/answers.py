@@ -13,6 +13,8 @@ NO_PICTURE = "I cannot see."
 ENGLISH_ONLY = "I only speak English."
 WORDS_PER_UNIT = 3
 CHARACTERS_PER_UNIT = 26
+# For so long a change is what "what changed" asks for.
+RECENT_UNITS = 12
 
 FIXED = {
     "hello": "Hello!",
@@ -80,7 +82,8 @@ class Memory:
     """What answers depend on beside the view.
 
     word: to be remembered. kind: spoken of last. topic: of the last question about it, "colour_of"
-    or "where". changed: what changed last in view, as an answer.
+    or "where". changed: what changed last in view, as an answer,
+    in changed_unit.
     """
 
     word: str = ""
@@ -88,6 +91,18 @@ class Memory:
     topic: str = ""
     changed: str = ""
     watches: list[Watch] = field(default_factory=list)
+    changed_unit: int = 0
+
+    def see(self, unit: int, before: Sequence[Thing], now: Sequence[Thing]) -> list[Watch]:
+        """Two pictures in a row, the second of this unit: what changed is kept for a while, and
+        what was watched for and happened is given back, and not watched for any more."""
+        if found := change(before, now):
+            self.changed, self.changed_unit = found, unit
+        elif unit - self.changed_unit > RECENT_UNITS:
+            self.changed = ""
+        happened = [watch for watch in self.watches if watch.happens(before, now)]
+        self.watches = [watch for watch in self.watches if watch not in happened]
+        return happened
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from minicpmo_ros.nano.answers import (
     View,
     Watch,
     answer,
-    change,
     chunks,
 )
 from minicpmo_ros.nano.asking import Asking
@@ -30,7 +29,6 @@ from minicpmo_ros.nano.stage_set import StageSet
 HEARD_OUT_S = 0.3
 # So much of an interruption must be heard to tell it from "mhm".
 RECOGNISED_S = 0.7
-RECENT_UNITS = 12
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,6 @@ class Director:
         self._yield_unit: int | None = None
         self._cut_unit: int | None = None
         self._happened: list[tuple[Watch, float]] = []
-        self._changed_unit = -RECENT_UNITS
         # Now and then nobody says anything for long.
         self._next_s = float(rng.exponential(0.7 if rng.random() < 0.94 else 8))
 
@@ -210,14 +207,8 @@ class Director:
         now, before = self.set.view(unit), self.set.view(unit - 1)
         if unit == 0 or now.things is None or before.things is None or now.strange:
             return
-        if found := change(before.things, now.things):
-            self.memory.changed, self._changed_unit = found, unit
-        elif unit - self._changed_unit > RECENT_UNITS:
-            self.memory.changed = ""
-        for watch in list(self.memory.watches):
-            if watch.happens(before.things, now.things):
-                self.memory.watches.remove(watch)
-                self._happened.append((watch, self.set.shown_s(unit)))
+        for watch in self.memory.see(unit, before.things, now.things):
+            self._happened.append((watch, self.set.shown_s(unit)))
 
     # -- the robot ------------------------------------------------------------------------------
 

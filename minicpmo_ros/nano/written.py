@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from minicpmo_ros.media.world.things import Thing
 from minicpmo_ros.model.tokenizer import Tokenizer
-from minicpmo_ros.nano.answers import SEEING, Memory, Slots, answer, change
+from minicpmo_ros.nano.answers import SEEING, Memory, Slots, answer
 from minicpmo_ros.nano.asking import Asking
 from minicpmo_ros.nano.examples import NO_LABEL, PICTURE, TOKEN
 from minicpmo_ros.nano.spotted import SPOTTED
@@ -84,11 +84,7 @@ class Questions:
             sheet.picture()
             before, now = stage.view(max(unit - 1, 0)), stage.view(unit)
             assert before.things is not None and now.things is not None
-            memory.changed = change(before.things, now.things)
-            for watch in list(memory.watches):
-                if watch.happens(before.things, now.things):
-                    memory.watches.remove(watch)
-                    alerts.append(watch.alert)
+            alerts += [one.alert for one in memory.see(unit, before.things, now.things)]
             said = alerts.pop(0) if alerts else ""
             if not said and rng.random() < ASKS:
                 intent, slots = asking.ask(memory, float(unit))
