@@ -35,6 +35,10 @@ def chromium() -> str | None:
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
+# A browser read from a cold disk beside other work has taken 20 s to its first answer.
+PATIENCE_S = 120.0
+
+
 class Browser:
     """One page of one browser. Collects what the page logs, throws and asks of the network."""
 
@@ -67,7 +71,7 @@ class Browser:
             message["sessionId"] = self._session
         os.write(self._out, json.dumps(message).encode() + b"\0")
         while True:
-            answer = self._read(20.0)
+            answer = self._read(PATIENCE_S)
             if answer.get("id") == self._count:
                 assert "error" not in answer, answer
                 return dict(answer["result"])
@@ -104,7 +108,7 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def wait(self, script: str, patience_s: float = 20.0) -> Any:
+    def wait(self, script: str, patience_s: float = PATIENCE_S) -> Any:
         """Until the expression is true; its value."""
         end = time.monotonic() + patience_s
         while not (value := self.run(script)):
