@@ -36,7 +36,7 @@ def chromium() -> str | None:
 
 
 # A browser read from a cold disk beside other work has taken 20 s to its first answer.
-PATIENCE_S = 120.0
+PATIENCE_S = 90.0
 
 
 class Browser:
