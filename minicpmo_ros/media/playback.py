@@ -60,8 +60,8 @@ class PlayQueue:
 
     The first sample of a turn sounds at its stamp, to the sample, or as soon as it can; the rest
     follows without a gap. A turn that runs dry is concealed by silence until more comes or, after
-    10 s (2 s where another turn waits), it is given up. By what was concealed it is late; once more
-    comes in time again, pauses in it are shortened until it is not.
+    10 s (2 s where another turn waits), it is given up. By what was concealed it is late. Once more
+    has come in time for 5 s, or all has come, pauses in it are shortened until it is not.
 
     The same pushes, interrupts and takes give the same samples and the same account; so do takes
     cut into other blocks, as long as pushes fall on the same samples. The lock is held for some

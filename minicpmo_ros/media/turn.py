@@ -19,6 +19,8 @@ _QUIET = 104
 _KEPT_BLOCKS = 6
 # What must wait in the queue when more comes, so that the next gap is not made here.
 MARGIN_SAMPLES = SPEECH_RATE_HZ // 10
+# Whoever was late will be so again: for so long the delay is kept that this needs.
+RECENT_SAMPLES = SPEECH_RATE_HZ * 5
 
 
 class Piece:
@@ -75,12 +77,13 @@ class Turn:
         self.concealed = 0
         """Silent samples put in between samples of this turn, less those left out of its pauses: by
         so much it is late."""
-        self.slack: int | None = None
-        """The fewest samples that waited when more came, since it ran dry; None: none have come."""
         self.gap = 0
         """Silent samples since its last one: concealment if more comes, nothing if not."""
         self.queued = 0
         self._pieces: deque[Piece] = deque()
+        self._lateness: deque[tuple[int, int]] = deque()
+        """When something came, and by how much too late for a turn without concealment (negative:
+        too early). Of what came before something later still, nothing is kept."""
         self._heard = ""
 
     @property
@@ -93,10 +96,8 @@ class Turn:
         return self.sounded + self.concealed + self.gap
 
     def add(self, piece: Piece, chunk: SpeechChunk) -> None:
-        if self.gap:
-            self.slack = None
-        elif self.started:
-            self.slack = self.queued if self.slack is None else min(self.slack, self.queued)
+        if self.started:
+            self._note_lateness()
         self.next_sequence = chunk.sequence + 1
         self.ended = self.ended or chunk.last
         self.queued += piece.left
@@ -111,24 +112,37 @@ class Turn:
         return self._pieces[0].next
 
     def catch_up(self) -> int:
-        """Leave out as much of a pause that sounds now as the turn is late, but no more than it can
-        spare; how many samples that was. They count as sounded."""
+        """Leave out as much of a pause that sounds now as the turn is late; how many samples that
+        was. They count as sounded. While more is to come, it stays as late as it has to be for what
+        comes as late as the latest of the last 5 s."""
         if self.concealed <= 0 or self.gap or not self._pieces:
             return 0
         piece = self._pieces[0]
         length = next((length for at, length in piece.spare if at == piece.sounded), 0)
         if not self.ended:
-            length = min(length, (self.slack or 0) - MARGIN_SAMPLES)
+            length = min(length, self.concealed - self._latest() - MARGIN_SAMPLES)
         length = min(length, self.concealed)
         if length <= 0:
             return 0
-        if self.slack is not None:
-            self.slack -= length
         self.concealed -= length
         self.sounded += length
         self.queued -= length
         piece.sounded += length
         return length
+
+    def _note_lateness(self) -> None:
+        late = self.concealed + self.gap - self.queued
+        while self._lateness and self._lateness[-1][1] <= late:
+            self._lateness.pop()
+        self._lateness.append((self.position, late))
+
+    def _latest(self) -> int:
+        """By how many samples the latest of the last 5 s was late, or else what came last. Where
+        there was concealment, something has come behind it."""
+        recent = self.position - RECENT_SAMPLES
+        while len(self._lateness) > 1 and self._lateness[0][0] < recent:
+            self._lateness.popleft()
+        return self._lateness[0][1]
 
     def advance(self, samples: int) -> None:
         """So many samples of the front piece have sounded."""

@@ -152,7 +152,7 @@ def test_gaps_are_counted_and_what_comes_in_time_again_catches_up_in_its_pauses(
         device.play(RATE + 7_200 if sequence == 0 else RATE - 7_200 if sequence == 1 else RATE)
     stats = device.queue.stats
     assert (stats.underruns, stats.concealed_samples) == (1, 7_200)
-    # Of the first pause 60 ms stay; a tenth of a second stays in store until no more can be late.
+    # Of a pause 60 ms stay.
     assert stats.caught_up_samples == 7_200
     device.play(RATE)
     finished = device.report(FINISHED)
