@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
+import os
+import platform
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,12 @@ from scripts.bootstrap.machine import Python
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = Python("/usr/bin/python3.11", (3, 11))
+PIPELINE = (
+    os.environ.get("CI") == "true" and sys.platform == "linux" and platform.machine() == "x86_64"
+)
+# What tests are skipped for the lack of: the network, its files, and the engines made of them.
+TESTED_WITH = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
+TESTED_WITH += ("tensorrt_rtx", "cuda.bindings.runtime")
 
 
 @pytest.mark.parametrize(
@@ -75,3 +85,10 @@ def test_every_extra_has_its_list_and_every_profile_knows_its_extras() -> None:
     names = {extra.name for extra in EXTRAS}
     assert all((ROOT / "requirements" / f"{name}.txt").is_file() for name in names)
     assert all(names.issuperset(wanted) for wanted in PROFILES.values())
+
+
+@pytest.mark.skipif(not PIPELINE, reason="for a pipeline: CI=true, on x86-64 Linux")
+@pytest.mark.parametrize("module", TESTED_WITH)
+def test_where_a_pipeline_runs_no_test_is_skipped_for_want_of_an_extra(module: str) -> None:
+    """Elsewhere they are, with the reason; there that would pass for a check."""
+    importlib.import_module(module)
