@@ -43,6 +43,17 @@ def drawn(seed: int, inputs: int, outputs: int, group: int) -> tuple[np.ndarray,
     return codes, zeros, scales
 
 
+def rounded(weights: np.ndarray, group: int) -> tuple[np.ndarray, ...]:
+    """The same of weights [outputs, inputs], as AutoAWQ rounds a group: its least and its largest
+    weight get the codes 0 and 15."""
+    groups = np.ascontiguousarray(weights.T, np.float64).reshape(-1, group, len(weights))
+    least, most = np.minimum(groups.min(1), 0), np.maximum(groups.max(1), 0)
+    scales = ((most - least) / 15).astype(np.float16)
+    zeros = np.clip(np.rint(-least / scales), 0, 15).astype(np.int64)
+    codes = np.clip(np.rint(groups / scales[:, None]) + zeros[:, None], 0, 15).astype(np.int64)
+    return codes.reshape(-1, len(weights)), zeros, scales
+
+
 def plain(codes: np.ndarray, zeros: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """What they stand for: float32 [outputs, inputs], exact."""
     group = len(codes) // len(zeros)
@@ -52,17 +63,25 @@ def plain(codes: np.ndarray, zeros: np.ndarray, scales: np.ndarray) -> np.ndarra
 
 
 def pack_checkpoint(
-    directory: Path, modules: Iterable[str], group: int = 128, **changed: Any
+    directory: Path,
+    modules: Iterable[str],
+    group: int = 128,
+    *,
+    keep: bool = False,
+    **changed: Any,
 ) -> dict[str, np.ndarray]:
-    """Replace matrices of a checkpoint by packed ones, drawn anew: what they stand for, by name.
+    """Replace matrices of a checkpoint by packed ones: what they stand for, by name.
 
-    changed: fields of quantization_config.
+    keep: near what they were; otherwise they are drawn anew. changed: fields of
+    quantization_config.
     """
     weights = load_file(directory / SINGLE)
     expected = {}
     for seed, module in enumerate(modules):
-        outputs, inputs = weights.pop(f"{module}.weight").shape
-        codes, zeros, scales = drawn(seed, inputs, outputs, group)
+        matrix = weights.pop(f"{module}.weight").numpy()
+        outputs, inputs = matrix.shape
+        found = rounded(matrix, group) if keep else drawn(seed, inputs, outputs, group)
+        codes, zeros, scales = found
         weights[f"{module}.qweight"], weights[f"{module}.qzeros"] = packed(codes), packed(zeros)
         weights[f"{module}.scales"] = torch.from_numpy(scales)
         expected[f"{module}.weight"] = plain(codes, zeros, scales)
