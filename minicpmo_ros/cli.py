@@ -239,6 +239,10 @@ def bench_speech(
     steps: Annotated[
         list[int], typer.Option(help="Of the solver, 1 to 10; may be given more than once.")
     ] = [10, 5, 3],  # noqa: B006 - as above
+    first: Annotated[
+        list[int],
+        typer.Option(help="Codes of the first chunk, 8, 12 or 25; may be given more than once."),
+    ] = [8, 25],  # noqa: B006 - as above
     seconds: Annotated[int, typer.Option(min=3, help="Of speech in a turn.")] = 4,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each kind.")] = 2,
     threads: Annotated[int, typer.Option(min=0, help="On a CPU; 0: one a core.")] = 0,
@@ -250,7 +254,7 @@ def bench_speech(
     need_torch()
     from minicpmo_ros.bench.speech import bench
 
-    bench(size, steps, seconds, rounds, threads, json)
+    bench(size, steps, first, seconds, rounds, threads, json)
 
 
 @app.command()

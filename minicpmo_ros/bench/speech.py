@@ -40,6 +40,7 @@ SIZES: dict[str, tuple[FlowConfig, HiftConfig]] = {
 VOICE_TOKENS = 125  # a voice of five seconds
 # A second of speech takes llama.cpp-omni so many seconds: its own figures, its own hardware.
 ANCHORS = {"llama.cpp-omni, RTX 4090": 0.15, "llama.cpp-omni, M4 Max": 0.47}
+REFERENCE_FIRST = 25  # tokens of the published code's first chunk
 LIVE = 1.0  # times as long as it sounds, speech may take at most
 Found = dict[str, float]
 
@@ -77,6 +78,7 @@ ON_CARD = (Way("torch", "fp32", "cuda"), Way("torch", "fp16", "cuda"))
 def bench(
     size: str = "full",
     steps: Sequence[int] = (10, 5, 3),
+    firsts: Sequence[int] = (8, 25),
     seconds: int = 4,
     rounds: int = 2,
     threads: int = 0,
@@ -86,23 +88,31 @@ def bench(
 
     Args:
         size: of SIZES.
-        steps: of the solver; first chunks are those of `speech_turns.SCHEDULES`.
+        steps: of the solver.
+        firsts: tokens of the first chunk, of `speech_turns.SCHEDULES`.
         seconds: of speech in a turn.
         rounds: turns of each kind, behind one to warm up.
 
     Raises:
-        ConfigError: an unknown size, steps out of range. EngineError: too little memory or disk.
+        ConfigError: an unknown size or first chunk, steps out of range. EngineError: too little
+            memory or disk.
     """
     if size not in SIZES:
         raise ConfigError(f"size '{size}': there are {', '.join(SIZES)}")
     if not steps or not all(1 <= one <= 10 for one in steps):
         raise ConfigError(f"steps: {', '.join(map(str, steps)) or 'none'}: each must be 1 to 10")
+    if not firsts or not all(one in SCHEDULES for one in firsts):
+        raise ConfigError(
+            f"first: {', '.join(map(str, firsts)) or 'none'}: each must be one of"
+            f" {', '.join(map(str, SCHEDULES))} tokens"
+        )
+    steps, firsts = list(dict.fromkeys(steps)), sorted(set(firsts))
     flow, hift = SIZES[size]
     ways = WAYS + (ON_CARD if torch.cuda.is_available() else ())
     _check_room(flow, hift, ways)
-    plan = {"steps": list(steps), "firsts": list(SCHEDULES), "tokens": 25 * seconds}
+    plan: dict[str, Any] = {"steps": steps, "firsts": firsts, "tokens": 25 * seconds}
     plan |= {"voice": VOICE_TOKENS, "rounds": rounds, "threads": threads}
-    turns = len(steps) * len(SCHEDULES) * (rounds + 1)
+    turns = len(steps) * len(firsts) * (rounds + 1)
     with Progress(transient=True) as bar, tempfile.TemporaryDirectory(prefix="minicpmo_") as folder:
         task = bar.add_task(f"{size}: weights", total=1 + len(ways) * (1 + turns))
 
@@ -122,7 +132,8 @@ def bench(
             spec = plan | {"bytes": _step_bytes(flow, hift, way, files)}
             found[way] = _measured(way, spec, directory, advance)
         errors = _errors(directory, ways)
-        bar.console.print(_table(found, steps))
+        bar.console.print(_table(found, steps, firsts))
+        bar.console.print(chunk_table(found, max(steps), firsts))
     import onnxruntime
 
     conditions = {
@@ -136,11 +147,14 @@ def bench(
 
 
 def figures(size: str, found: dict[Way, Found], errors: dict[Way, float]) -> list[Figure]:
-    """All of a run. Figures without a way are of OURS, the most steps and the smallest chunk."""
+    """All of a run. Figures without a way are of OURS, the most steps and the smallest first chunk;
+    those of single chunks are of OURS with the most steps."""
     prefix = "speech." if size == "full" else f"speech.{size}."
     ours = found[OURS]
     pairs = [key.removesuffix(".turn_s") for key in ours if key.endswith(".turn_s")]
-    best, usual = (f"{max(int(pair.split('.')[0]) for pair in pairs)}.{n}" for n in SCHEDULES)
+    most = max(int(pair.split(".")[0]) for pair in pairs)
+    least = min(int(pair.split(".")[1]) for pair in pairs)
+    best, usual = f"{most}.{least}", f"{most}.{REFERENCE_FIRST}"
     rtf = _rtf(ours, best)
     made = [
         Figure.at_most(f"{prefix}rtf", rtf, LIVE)
@@ -148,12 +162,11 @@ def figures(size: str, found: dict[Way, Found], errors: dict[Way, float]) -> lis
         else Figure(f"{prefix}rtf", rtf),
         Figure(f"{prefix}first_sound_ms", ours[f"{best}.first_ms"], "ms"),
         Figure(f"{prefix}tokens_before_first_sound", ours[f"{best}.first_tokens"]),
-        # The reference waits for 28 tokens, and then has more to compute.
-        Figure(
-            f"{prefix}first_sound_over_28_tokens",
-            ours[f"{best}.first_ms"] / ours[f"{usual}.first_ms"],
-        ),
     ]
+    if usual in pairs and usual != best:
+        # The reference waits for 28 tokens, and then has more to compute.
+        over = ours[f"{best}.first_ms"] / ours[f"{usual}.first_ms"]
+        made.append(Figure(f"{prefix}first_sound_over_28_tokens", over))
     for way, one in found.items():
         name = f"{prefix}{way.name}."
         for pair in pairs:
@@ -163,7 +176,15 @@ def figures(size: str, found: dict[Way, Found], errors: dict[Way, float]) -> lis
                 Figure(f"{at}rtf", _rtf(one, pair)),
                 Figure(f"{at}first_sound_ms", one[f"{pair}.first_ms"], "ms"),
                 Figure(f"{at}flow_percent", 100 * one[f"{pair}.flow_s"] / one[f"{pair}.turn_s"]),
+                Figure(f"{at}hift_percent", 100 * one[f"{pair}.hift_s"] / one[f"{pair}.turn_s"]),
+                Figure(f"{at}least_reserve_ms", _least_reserve_ms(one, pair), "ms"),
             ]
+            if way == OURS and int(steps) == most:
+                made += [
+                    Figure(f"{at}chunk{number}.{name}", one[f"{pair}.chunk{number}.{name}"], "ms")
+                    for number in _chunks(one, pair)
+                    for name in ("made_ms", "ready_ms")
+                ]
         read = int(best.split(".")[0]) * one["read_ms"]
         made += [
             Figure(f"{name}chunk_over_read", one[f"{best}.chunk_ms"] / read),
@@ -173,11 +194,24 @@ def figures(size: str, found: dict[Way, Found], errors: dict[Way, float]) -> lis
             Figure(f"{name}pasts_gb", one["pasts"] / 1e9, "GB"),
             Figure(f"{name}mel_error", errors[way]),
         ]
+        if "card.peak" in one:
+            made.append(Figure(f"{name}card_gb", one["card.peak"] / 1e9, "GB"))
     return made
 
 
 def _rtf(found: Found, pair: str) -> float:
     return found[f"{pair}.turn_s"] / found[f"{pair}.sound_s"]
+
+
+def _chunks(found: Found, pair: str) -> range:
+    """Numbers of the chunks that gave sound, from 1."""
+    made = [key for key in found if key.startswith(f"{pair}.chunk") and key.endswith(".made_ms")]
+    return range(1, 1 + len(made))
+
+
+def _least_reserve_ms(found: Found, pair: str) -> float:
+    """Of speech, when a chunk came that was not the first; below 0 there was a gap."""
+    return min(found[f"{pair}.chunk{number}.reserve_ms"] for number in _chunks(found, pair)[1:])
 
 
 def _measured(way: Way, spec: dict[str, Any], folder: Path, advance: Callable[[], None]) -> Found:
@@ -243,9 +277,8 @@ def _check_room(flow: FlowConfig, hift: HiftConfig, ways: Sequence[Way]) -> None
         )
 
 
-def _table(found: dict[Way, Found], steps: Sequence[int]) -> Table:
+def _table(found: dict[Way, Found], steps: Sequence[int], firsts: Sequence[int]) -> Table:
     table = Table(title="seconds for a second of speech", title_justify="left", box=None)
-    firsts = list(SCHEDULES)
     table.add_column("", justify="left")
     for count in steps:
         for first in firsts:
@@ -255,4 +288,27 @@ def _table(found: dict[Way, Found], steps: Sequence[int]) -> Table:
         table.add_row(way.name, *(f"{cell:.3f}" for cell in cells))
     for name, anchor in ANCHORS.items():
         table.add_row(name, f"{anchor:.2f}")
+    return table
+
+
+def chunk_table(found: dict[Way, Found], steps: int, firsts: Sequence[int]) -> Table:
+    """How much speech is ready when, of turns with so many steps: a row for each chunk."""
+    title = f"speech ready when, with {steps} steps (reserve below 0: a gap)"
+    table = Table(title=title, title_justify="left", box=None)
+    table.add_column("", justify="left")
+    for heading in ("first", "codes drawn", "ms since the first", "ms ready", "ms in reserve"):
+        table.add_column(heading, justify="right")
+    for way, one in found.items():
+        for first in firsts:
+            for number in _chunks(one, f"{steps}.{first}"):
+                at = f"{steps}.{first}.chunk{number}."
+                reserve = one.get(f"{at}reserve_ms")
+                table.add_row(
+                    way.name if number == 1 else "",
+                    str(first) if number == 1 else "",
+                    f"{one[f'{at}tokens']:.0f}",
+                    f"{one[f'{at}made_ms']:.0f}",
+                    f"{one[f'{at}ready_ms']:.0f}",
+                    "" if reserve is None else f"{reserve:.0f}",
+                )
     return table

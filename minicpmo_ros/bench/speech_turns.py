@@ -25,8 +25,8 @@ from minicpmo_ros.runtime.engines.host_memory import peak_bytes
 from minicpmo_ros.runtime.vocoder import VocoderNetworks, load_vocoder
 
 MS = 1e3
-# Tokens of the chunks behind a first one of 8, and behind one of 25: they meet again at 25.
-SCHEDULES = {8: (8, 17, 25), 25: (25,)}
+# Tokens of the chunks behind a first one of so many: they meet again at 25.
+SCHEDULES = {8: (8, 17, 25), 12: (12, 13, 25), 25: (25,)}
 READS = 3
 
 
@@ -41,15 +41,20 @@ def measure(spec: dict[str, Any]) -> dict[str, float]:
     Returns:
         For each pair as "10.8.": first_ms (from the last of the tokens that are waited for to the
         first sound), first_tokens (that must be there before), first_sound_s (that is there then),
-        turn_s, flow_s, hift_s, sound_s, chunk_ms (of 25 tokens, later in the turn). And rss.begun,
-        rss.loaded, rss.peak and pasts in bytes, read_ms (one read of so many bytes), voice_s (that
-        reading the voice took), torch (1 if it was loaded).
+        turn_s, flow_s, hift_s, sound_s, chunk_ms (of 25 tokens, later in the turn); and of each
+        chunk that gives sound, as "chunk1.": tokens (that must be there), made_ms (since the first
+        chunk was begun, tokens being there when they are wanted), ready_ms (of speech, from the
+        beginning of the turn) and, but for the first, reserve_ms (of speech that is not heard yet
+        when the chunk comes, if the first is heard at once; below 0 there is a gap). And rss.begun,
+        rss.loaded, rss.peak and pasts in bytes, card.peak (of a card's memory, that torch has taken
+        at most) where torch runs on one, read_ms (one read of so many bytes), voice_s (that reading
+        the voice took), torch (1 if it was loaded).
     """
     begun = peak_bytes()
     wanted = recipe.of(spec["recipe"])
     networks = load_vocoder(spec["directory"], recipe=wanted, threads=spec["threads"])
     found: dict[str, float] = {"rss.begun": begun, "rss.loaded": peak_bytes(), "pasts": 0}
-    voice = _voice(networks.flow.config, spec["voice"])
+    voice = random_voice(networks.flow.config, spec["voice"])
     frames = np.zeros(0, np.float32)
     for steps in spec["steps"]:
         began = time.perf_counter()
@@ -70,6 +75,12 @@ def measure(spec: dict[str, Any]) -> dict[str, float]:
             np.save(spec["frames"], frames)
         del flow
     found["rss.peak"] = peak_bytes()
+    if wanted.vocoder.runtime == "torch" and wanted.device.startswith("cuda"):
+        import torch
+
+        from minicpmo_ros.bench import memory
+
+        found["card.peak"] = memory.peak_bytes(torch.device(wanted.device))
     found["read_ms"] = _read_ms(spec["bytes"])
     found["torch"] = float("torch" in sys.modules)
     return found
@@ -83,7 +94,8 @@ def _turn(
     hift = VocoderStream(networks.hift, networks.hift_config, lead_silence=False)
     ids = np.random.default_rng(1).integers(0, flow.flow.config.tokens, tokens)
     found = {"flow_s": 0.0, "hift_s": 0.0}
-    frames, samples, given, said = [], 0, 0, 0
+    frames, samples, given, said, sounding = [], 0, 0, 0, 0
+    ms_per_sample = MS / networks.hift_config.rate_hz
     for number in range(tokens):
         chunk = schedule[min(number, len(schedule) - 1)]
         said += chunk
@@ -98,8 +110,17 @@ def _turn(
         given = stop
         found["flow_s"] += heard - began
         found["hift_s"] += ended - heard
+        made_ms = (found["flow_s"] + found["hift_s"]) * MS
+        if len(sound):
+            sounding += 1
+            if samples:
+                heard_ms = made_ms - found["first_ms"]
+                found[f"chunk{sounding}.reserve_ms"] = samples * ms_per_sample - heard_ms
+            found[f"chunk{sounding}.tokens"] = stop
+            found[f"chunk{sounding}.made_ms"] = made_ms
+            found[f"chunk{sounding}.ready_ms"] = (samples + len(sound)) * ms_per_sample
         if len(sound) and not samples:
-            found["first_ms"] = (found["flow_s"] + found["hift_s"]) * MS
+            found["first_ms"] = made_ms
             found["first_tokens"] = stop
             found["first_sound_s"] = len(sound) / networks.hift_config.rate_hz
         elif chunk == schedule[-1] and not last:
@@ -112,7 +133,8 @@ def _turn(
     return found, np.concatenate(frames)
 
 
-def _voice(config: FlowConfig, tokens: int) -> VoicePrompt:
+def random_voice(config: FlowConfig, tokens: int) -> VoicePrompt:
+    """A voice of so many tokens, 25 a second, that networks of these sizes can go on from."""
     random = np.random.default_rng(0)
     up = config.conformer.up
     return VoicePrompt(
