@@ -30,12 +30,17 @@ def write_assets(checkpoint: Path, seed: int = 0) -> Path:
     return folder
 
 
-def write_voice(file: Path, seconds: float = 1.2, pitch_hz: float = 220.0) -> Path:
+def write_voice(
+    file: Path,
+    seconds: float = 1.2,
+    pitch_hz: float = 220.0,
+    rate_hz: int = 24_000,
+    channels: int = 1,
+) -> Path:
     """A sound file with something like a voice in it."""
-    rate_hz = 24_000
     t = np.arange(round(seconds * rate_hz)) / rate_hz
     noise = 0.1 * np.random.default_rng(0).standard_normal(len(t))
     sound = 0.2 * (np.sin(2 * np.pi * pitch_hz * t) * (1 + 0.3 * np.sin(18 * t)) + noise)
     file.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(file, sound.astype(np.float32), rate_hz)
+    soundfile.write(file, np.tile(sound.astype(np.float32)[:, None], channels), rate_hz)
     return file

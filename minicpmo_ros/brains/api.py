@@ -115,6 +115,20 @@ class UnitResult:
     timings: tuple[StageTiming, ...] = ()
 
 
+@dataclass(frozen=True)
+class VoiceNotes:
+    """What is not well with the recording of a voice, or was done to it.
+
+    voice: its name. notes: a sentence each; empty: all is well.
+    """
+
+    voice: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "; ".join(self.notes)
+
+
 @dataclass(frozen=True, eq=False)
 class ChatRequest:
     """A turn-based question: text, pictures (oldest first), sound int16 [samples] at 16 kHz."""
@@ -139,7 +153,8 @@ class Brain(ABC):
     trouble: why the brain decides, but not as it should; empty when all is well. name,
     capabilities and trouble are read from any thread and may change with `open` and `unit`. about:
     what runs, on what, in how much memory, in one line; empty where there is nothing to say. voice:
-    what its speech is made with; voice_trouble: why not with what it should be. Both in words.
+    what its speech is made with; voice_trouble: why not with what it should be; both in words.
+    voice_notes: of the voice that it speaks in.
     """
 
     name: str = "brain"
@@ -149,6 +164,7 @@ class Brain(ABC):
     about: str = ""
     voice: str = ""
     voice_trouble: str = ""
+    voice_notes: VoiceNotes = VoiceNotes()
 
     @abstractmethod
     def open(self, setup: SessionSetup) -> None:

@@ -9,7 +9,14 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 
-from minicpmo_ros.brains.api import Brain, SessionSetup, Speech, Surroundings, UnitResult
+from minicpmo_ros.brains.api import (
+    Brain,
+    SessionSetup,
+    Speech,
+    Surroundings,
+    UnitResult,
+    VoiceNotes,
+)
 from minicpmo_ros.brains.work import Job, Worker
 from minicpmo_ros.messages import Action, Picture
 from minicpmo_ros.timeline.unit import Unit
@@ -55,7 +62,8 @@ class _Look:
 
 
 class BrainQueue:
-    """See the module's first line. `report(kind, text)` gets what the brain raises.
+    """See the module's first line. `report(kind, text)` gets what the brain raises, and once what
+    there is to say of the voice that it comes to speak in.
 
     May be called from any thread; the brain is called from the worker alone.
     """
@@ -71,6 +79,7 @@ class BrainQueue:
         self._lock = threading.Lock()
         self._units = 0
         self._look: _Look | None = None
+        self._told_voice = VoiceNotes()
         self._looks_early = type(brain).picture is not Brain.picture
         brain.progress = self._note_progress
 
@@ -162,6 +171,14 @@ class BrainQueue:
             self._brain.open(setup)
         finally:
             self.loading = None
+        self._tell_voice()
+
+    def _tell_voice(self) -> None:
+        """Each voice is a kind of its own: of those tried one after the other, all are told."""
+        notes = self._brain.voice_notes
+        if notes != self._told_voice and notes.notes:
+            self._report(f"voice {notes.voice}", str(notes))
+        self._told_voice = notes
 
     def _note_progress(self, what: str, share: float) -> None:
         # max first: it makes 0 of NaN
@@ -194,6 +211,7 @@ class BrainQueue:
         ms = (time.perf_counter() - began) * 1000.0
         self.loading = None  # a unit may have opened a brain, too
         self.unit_ms.append(ms)
+        self._tell_voice()  # or opened it in a voice that it could not be opened in before
         if fault:
             self._failed(f"unit {unit.index}: {fault}")
         return Decided(result, brain.name, brain.trouble, fault, ms)

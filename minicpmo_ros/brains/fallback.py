@@ -157,6 +157,7 @@ class FallbackBrain(Brain):
         self.name, self.capabilities = self._primary.name, self._primary.capabilities
         self.about = self._primary.about
         self.voice, self.voice_trouble = self._primary.voice, self._primary.voice_trouble
+        self.voice_notes = self._primary.voice_notes
 
     def _note(self, error: Exception) -> None:
         self._failed += 1

@@ -103,6 +103,8 @@ def _voice_status(session: OmniSession, speakers: int) -> Status:
     brain = session.brain
     if brain.voice:
         values["voice"] = brain.voice
+    if brain.voice_notes.notes:
+        values["about its recording"] = brain.voice_notes
     if brain.voice_trouble:
         return Status("voice", WARN, brain.voice_trouble, values)
     if not session.has_voice and not (brain.voice and brain.capabilities.speaks):

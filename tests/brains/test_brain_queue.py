@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicpmo_ros.brains.api import Brain, SessionSetup, Surroundings, UnitResult
+from minicpmo_ros.brains.api import Brain, SessionSetup, Surroundings, UnitResult, VoiceNotes
 from minicpmo_ros.brains.brain_queue import BrainQueue, Decided
 from minicpmo_ros.brains.work import InlineWorker, ThreadWorker
 from minicpmo_ros.errors import BrainError
@@ -280,3 +280,33 @@ def test_a_look_that_fails_is_reported_and_the_next_one_is_taken():
     assert desk.problems == ["ZeroDivisionError: division by zero"]
     assert desk.queue.failures == 1
     assert desk.brain.asked == [0.2]
+
+
+def test_what_there_is_to_say_of_a_voice_is_said_once_each_time_that_it_is_chosen():
+    desk = Desk()
+    told: list[tuple[str, str]] = []
+    desk.queue = BrainQueue(desk.brain, InlineWorker(), lambda *problem: told.append(problem))
+    anna = ("voice anna", "it is clipped; it is cut")
+    bob = ("voice bob", "it is mixed down")
+    for name, notes, now_told in (
+        ("anna", ("it is clipped", "it is cut"), [anna]),
+        ("anna", ("it is clipped", "it is cut"), []),  # a session anew
+        ("bob", ("it is mixed down",), [bob]),
+        ("carl", (), []),
+        ("anna", ("it is clipped", "it is cut"), [anna]),
+    ):
+        told.clear()
+        desk.brain.voice_notes = VoiceNotes(name, notes)
+        desk.queue.open(SessionSetup(voice=name))
+        desk.queue.unit(unit(0), Surroundings(), desk.decided.append)
+        assert told == now_told
+    assert desk.queue.failures == 0
+
+
+def test_of_a_voice_that_a_brain_comes_back_with_in_a_unit_it_is_said_then():
+    desk = Desk()
+    desk.queue.open(SessionSetup())
+    desk.brain.voice_notes = VoiceNotes("anna", ("it is clipped",))
+    for index in range(2):
+        desk.unit(index)
+    assert desk.problems == ["it is clipped"]

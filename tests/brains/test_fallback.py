@@ -14,6 +14,7 @@ from minicpmo_ros.brains.api import (
     SessionSetup,
     Surroundings,
     UnitResult,
+    VoiceNotes,
 )
 from minicpmo_ros.brains.fallback import FallbackBrain
 from minicpmo_ros.brains.reflex import ReflexBrain, ReflexConfig
@@ -290,6 +291,12 @@ def test_whoever_decides_sees_pictures_and_hears_of_interruptions():
     tell()
     assert pair.reserve.asked[-4:] == told
     assert pair.primary.asked[before:] == []
+
+
+def test_what_there_is_to_say_of_the_primarys_voice_is_told_when_it_opens():
+    pair = Pair()
+    pair.primary.voice_notes = VoiceNotes("anna", ("it is clipped",))
+    assert pair.open().brain.voice_notes == VoiceNotes("anna", ("it is clipped",))
 
 
 def test_the_capabilities_are_the_primarys_whoever_decides():

@@ -15,6 +15,7 @@ from minicpmo_ros.brains.api import (
     SessionSetup,
     Surroundings,
     UnitResult,
+    VoiceNotes,
 )
 from minicpmo_ros.brains.local.config import LocalConfig
 from minicpmo_ros.brains.local.modes import ChatOnly, Duplex, Mode, Streaming
@@ -231,6 +232,7 @@ class LocalBrain(Brain):
             why = f"in mode {mode} the model gives text only"
         spare = "the synthesiser speaks its text" if self._synthesiser else "nothing speaks"
         self.voice = f"{spare}: {why}" if why else self._voices.about
+        self.voice_notes = VoiceNotes() if why else self._voices.notes
         speaks = not why or self._synthesiser is not None
         self.capabilities = replace(self.capabilities, speaks=speaks)
         return vocoder

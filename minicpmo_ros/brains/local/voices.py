@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minicpmo_ros.brains.api import VoiceNotes
 from minicpmo_ros.brains.local.config import LocalConfig
 from minicpmo_ros.errors import ConfigError
 from minicpmo_ros.runtime.vocoder import ASSETS, VocoderNetworks, VoiceVocoder, load_vocoder
@@ -91,8 +92,6 @@ class LocalVoices:
 
         assets = VoiceAssets(directory / ASSETS, self._config.threads)
         voice = VoiceCache().voice(file, assets)
-        for note in voice.notes:
-            _log.info("voice %s: %s", voice.name, note)
         made = VoiceVocoder(
             self._networks,
             voice,
@@ -109,6 +108,14 @@ class LocalVoices:
         if self._made is None or self._networks is None:
             return ""
         return f"voice {self._made[1].voice.name}, {self._networks.about}"
+
+    @property
+    def notes(self) -> VoiceNotes:
+        """Of the voice that speaks."""
+        if self._made is None:
+            return VoiceNotes()
+        voice = self._made[1].voice
+        return VoiceNotes(voice.name, voice.notes)
 
     def close(self) -> None:
         self._networks = self._made = None

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minicpmo_ros.brains.api import SessionSetup
+from minicpmo_ros.brains.api import SessionSetup, VoiceNotes
 from minicpmo_ros.brains.build import OmniSettings, make_brain
 from minicpmo_ros.brains.local import LocalBrain
 from minicpmo_ros.errors import BrainError, ConfigError, InputError
@@ -183,6 +183,21 @@ def test_voices_are_chosen_by_name(speaker, prompter, tmp_path):
     anna, bob, usual = sounds
     assert np.array_equal(anna, usual)
     assert not np.array_equal(anna[:9600], bob[:9600])
+
+
+def test_what_is_not_well_with_the_recording_of_a_voice_is_told_while_it_speaks(speaker, tmp_path):
+    write_voice(tmp_path / "voices" / "phone.wav", rate_hz=8_000, channels=2)
+    brain = speaker(voices=str(tmp_path / "voices"))
+    brain.open(SessionSetup())
+    assert brain.voice_notes == VoiceNotes("anna")
+    for _ in range(2):  # heard now, then kept
+        brain.open(SessionSetup(voice="phone"))
+        mixed, narrow = brain.voice_notes.notes
+        assert (brain.voice_notes.voice, mixed) == ("phone", "its 2 channels are mixed down to one")
+        assert "recorded at 8000 Hz" in narrow
+        brain.open(SessionSetup(voice="phone", mode="streaming"))
+        assert brain.voice_notes == VoiceNotes()
+        brain = speaker(voices=str(tmp_path / "voices"))
 
 
 def test_a_voice_of_no_use_leaves_the_one_before(speaker, prompter, tmp_path):
