@@ -28,7 +28,7 @@ class EngineKey:
     checkpoint: its fingerprint (`model.fingerprint`). stage: "vision", "llm.00" and so on.
     precision: of its matrices, with whatever else changes their values. shapes: what it is built
     for, as JSON knows it (lists for tuples). runtime, version: what it is built by. target: the
-    device that it is for: "cpu", "sm86+sm89", "Orin".
+    device that it is for: "any", "sm86+sm89", "sm87 Orin, 16 multiprocessors".
 
     Raises:
         EngineError: the stage's name is none that a folder may have.

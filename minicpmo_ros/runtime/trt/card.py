@@ -68,6 +68,14 @@ class Card:
         return f"sm{major}{minor}"
 
     @cached_property
+    def board(self) -> str:
+        """What TensorRT tunes an engine for: "sm87 Orin, 16 multiprocessors". Boards of a Jetson's
+        family share their capability, and mostly the name that CUDA has for them."""
+        kind = self._cuda.cudaDeviceAttr.cudaDevAttrMultiProcessorCount
+        count = self._call("cudaDeviceGetAttribute", kind, self._index)
+        return f"{self.target} {self.name}, {count} multiprocessors"
+
+    @cached_property
     def driver(self) -> str:
         """The newest CUDA that the driver knows: 13.0."""
         version = self._call("cudaDriverGetVersion")
@@ -82,6 +90,17 @@ class Card:
     def free_bytes(self) -> int:
         """Memory of the card that nobody uses."""
         return int(self._call("cudaMemGetInfo")[0])
+
+    @property
+    def total_bytes(self) -> int:
+        """Memory of the card, all of it."""
+        return int(self._call("cudaMemGetInfo")[1])
+
+    @cached_property
+    def shares_memory(self) -> bool:
+        """Whether it has none of its own but takes of the machine's, as on a Jetson."""
+        integrated = self._cuda.cudaDeviceAttr.cudaDevAttrIntegrated
+        return bool(self._call("cudaDeviceGetAttribute", integrated, self._index))
 
     def use(self) -> None:
         """Have the calls of this thread go to this card."""

@@ -45,7 +45,7 @@ def engine_job(
     targets = recipe.targets or made_by.usual_targets if made_by.names_targets else ()
     graph = piece.key(fingerprint)
     about = {**graph.shapes, "profiles": [dict(one) for one in wanted]}
-    target = "+".join(targets) or Card().target
+    target = "+".join(targets) or Card().board
     key = replace(
         graph, shapes=about, runtime=piece.runtime, version=made_by.version, target=target
     )

@@ -37,6 +37,8 @@ class cudaStreamCaptureMode(IntEnum):
 
 
 class cudaDeviceAttr(IntEnum):
+    cudaDevAttrMultiProcessorCount = 16
+    cudaDevAttrIntegrated = 18
     cudaDevAttrComputeCapabilityMajor = 75
     cudaDevAttrComputeCapabilityMinor = 76
 
@@ -54,12 +56,14 @@ class Properties:
 class FakeCuda:
     """See the module's first lines. Attributes count what was done.
 
-    total: bytes on the card. devices: cards that there are. copied: bytes, from card to card;
+    total: bytes on the card. devices: cards that there are. integrated: they have no memory of
+    their own. copied: bytes, from card to card;
     crossed: bytes, between the card and the host.
     """
 
     total: int = 1 << 30
     devices: int = 1
+    integrated: bool = False
     free: int = field(init=False)
     launches: int = 0
     captures: int = 0
@@ -68,6 +72,7 @@ class FakeCuda:
     crossed: int = 0
     capturing: list[Work] | None = None
     capture_fails: bool = False
+    multiprocessors: int = 128
     cudaError_t = cudaError_t
     cudaMemcpyKind = cudaMemcpyKind
     cudaStreamCaptureMode = cudaStreamCaptureMode
@@ -118,6 +123,10 @@ class FakeCuda:
         return cudaError_t.cudaSuccess, Properties()
 
     def cudaDeviceGetAttribute(self, kind: cudaDeviceAttr, index: int) -> tuple[cudaError_t, int]:
+        if kind == cudaDeviceAttr.cudaDevAttrIntegrated:
+            return cudaError_t.cudaSuccess, int(self.integrated)
+        if kind == cudaDeviceAttr.cudaDevAttrMultiProcessorCount:
+            return cudaError_t.cudaSuccess, self.multiprocessors
         is_major = kind == cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor
         return cudaError_t.cudaSuccess, 8 if is_major else 9
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import types
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from minicpmo_ros.errors import EngineError
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.cache_entry import EngineKey
+from minicpmo_ros.runtime.engines.pieces import pieces
+from minicpmo_ros.runtime.engines.recipe import load
+from minicpmo_ros.runtime.trt import jobs
 from minicpmo_ros.runtime.trt.card import Card
+from minicpmo_ros.runtime.trt.library import Library
 from tests.runtime.trt.fake_cuda import FakeCuda
+from tests.runtime.trt.fake_trt import fake_module
 
 
 @pytest.fixture
@@ -22,6 +31,25 @@ def test_a_card_tells_what_it_is(cuda: FakeCuda) -> None:
     card = Card(cuda=cuda)
     assert card.about == "Fake RTX 4090 (sm89, driver for CUDA 13.1)"
     assert card.free_bytes == cuda.free
+    assert card.board == "sm89 Fake RTX 4090, 128 multiprocessors"
+
+
+def test_an_engine_of_tensorrt_belongs_to_one_board(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT tunes an engine for the board that builds it: what another built is not found."""
+    config, recipe = ModelConfig.load(tiny_checkpoint), load("jetson_orin")
+    piece = pieces(config, recipe)[0]
+    jetpack = Library("tensorrt", fake_module(FakeCuda(), rtx=False))
+    monkeypatch.setattr(jobs, "library", lambda name: jetpack)
+
+    def key(multiprocessors: int) -> EngineKey:
+        card = Card(cuda=FakeCuda(multiprocessors=multiprocessors))
+        monkeypatch.setattr(jobs, "Card", lambda: card)
+        return jobs.engine_job(piece, "mark", config, recipe, EngineCache(tmp_path)).key
+
+    assert key(16).target == "sm89 Fake RTX 4090, 16 multiprocessors"
+    assert key(16).name == key(16).name != key(8).name
 
 
 def test_without_a_card_or_driver_that_is_said() -> None:
@@ -110,6 +138,7 @@ def test_the_real_bindings_take_these_calls() -> None:
     for attempt in (
         lambda: card.name,
         lambda: card.target,
+        lambda: card.board,
         lambda: card.free_bytes,
         lambda: card.memory(100),
         lambda: card.pinned(100),
