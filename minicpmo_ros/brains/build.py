@@ -53,7 +53,7 @@ class OmniSettings:
     synthesiser_fallback: bool = True
     speech_chunks: str = "8 17 25"
     speech_lead_ms: int = 280
-    speech_steps: int = 10
+    speech_steps: int = 0
     forgets_unheard: bool = True
     prompt_file: str = ""
     scene: str = "omni"

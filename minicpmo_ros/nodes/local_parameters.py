@@ -77,10 +77,11 @@ LOCAL = (
     ),
     P(
         "speech_steps",
-        10,
-        "Local brain: steps of the vocoder's solver; 5 or 3 are faster and sound worse.",
+        0,
+        "Local brain: steps of the vocoder's solver; 5 or 3 are faster and sound worse. 0: as the "
+        "recipe says, or 10.",
         "",
-        1,
+        0,
         100,
     ),
     P(

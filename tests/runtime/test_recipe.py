@@ -61,6 +61,12 @@ def test_a_part_that_does_not_say_has_what_the_recipe_says():
     assert (found.speech.head, found.speech.embeddings) == ("fp32", "fp16")
 
 
+def test_what_the_vocoder_says_stays_where_the_rest_is_filled_in():
+    found = recipe.of({"precision": "int8", "vocoder": {"steps": 3}}).vocoder
+    assert (found.runtime, found.precision, found.steps) == ("onnxruntime", "fp32", 3)
+    assert recipe.of(CPU).vocoder.steps == 10
+
+
 def test_parts_may_have_runtimes_of_their_own():
     found = recipe.of(
         {
@@ -103,6 +109,7 @@ def test_off_is_a_word_whatever_yaml_takes_it_for(tmp_path, word):
         ({**CPU, "threads": True}, "threads: True must be a whole number from 0 to 256"),
         ({**CPU, "threads": 1.5}, "threads: 1.5 must be a whole number"),
         ({**CPU, "llm": {"prefill": 8}}, "llm.prefill: 8 must be a whole number from 16 to 8192"),
+        ({**CPU, "vocoder": {"steps": 11}}, "vocoder.steps: 11 must be a whole number from 1 to"),
         ({**CPU, "device": "gpu"}, "device: 'gpu' must be auto, cpu, cuda or cuda:N"),
         ({**CPU, "device": "auto"}, "device: 'auto' is for torch alone"),
         ({"precision": "fp16"}, "'fp16' is not for onnxruntime on a CPU"),

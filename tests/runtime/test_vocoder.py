@@ -12,6 +12,9 @@ from minicpmo_ros.duplex import vocoding
 from minicpmo_ros.duplex.vocoding import CodeStream
 from minicpmo_ros.errors import CheckpointError, ConfigError, InputError
 from minicpmo_ros.runtime import vocoder
+from minicpmo_ros.runtime.engines import recipe
+from minicpmo_ros.runtime.engines.planning import vocoder_memory
+from minicpmo_ros.runtime.export.vocoder_weights import sized
 from minicpmo_ros.runtime.vocoder import VocoderNetworks, VoiceVocoder, load_vocoder
 from minicpmo_ros.runtime.voices.reference import ReferenceVoice
 from tests.vocoder_assets import write_assets
@@ -106,6 +109,19 @@ def test_a_turn_of_two_minutes_neither_grows_nor_stops(networks) -> None:
 def test_what_conversation_and_vocoder_take_for_granted_of_each_other_is_the_same() -> None:
     assert vocoder.LOOK_AHEAD == vocoding.LOOK_AHEAD
     assert vocoder.SAMPLES_PER_CODE == vocoding.SAMPLES_PER_CODE
+
+
+def test_a_recipe_of_half_the_steps_needs_half_of_what_steps_remember(networks) -> None:
+    config = sized(networks.flow.config, networks.hift_config)
+    ten, five, one = (
+        vocoder_memory(config, recipe.of({"precision": "int8", "vocoder": {"steps": steps}}))
+        for steps in (10, 5, 1)
+    )
+    of_a_step = (five - one) / 4
+    assert ten - five == 5 * of_a_step
+    # A voice of five seconds, 50 rows a second, and as many of the turn.
+    rows = networks.flow.solver(np.zeros(1, np.float32), 500).nbytes
+    assert of_a_step == pytest.approx(rows, rel=0.02)
 
 
 def test_networks_that_do_not_fit_each_other_are_refused(networks) -> None:

@@ -72,6 +72,7 @@ class LocalConfig:
         audio_overlap_s: int,
         speech_chunks: str,
         speech_lead_ms: int,
+        speech_steps: int,
         forgets_unheard: bool,
         reference_compat: bool,
         **others: object,
@@ -108,6 +109,7 @@ class LocalConfig:
             recipe=chosen,
             device=device,
             precision=precision,
+            speech_steps=speech_steps or says.vocoder.steps,
             duplex=duplex,
             **others,  # type: ignore[arg-type]
         )

@@ -24,8 +24,7 @@ SCORES = 4  # arrays of attention scores that are in memory at once
 # Building an engine takes so many times the graph's weights.
 TENSORRT_BUILD = 3.4
 LEAST_CAPACITY = 1024
-# Of the vocoder's solver as published, and of a voice of five seconds.
-STEPS, VOICE_TOKENS = 10, 125
+VOICE_TOKENS = 125  # of a voice of five seconds, that the vocoder speaks in
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def planned(
 
 
 def vocoder_memory(config: VocoderConfig, recipe: Recipe) -> int:
-    """Bytes that a vocoder takes in a turn, with the published steps and a voice of five seconds:
+    """Bytes that a vocoder takes in a turn, with the recipe's steps and a voice of five seconds:
     weights, and what each step remembers."""
     sizes, flow = config.flow.estimator, config.flow
     half = recipe.vocoder.precision in ("fp16", "bf16")
@@ -102,7 +101,7 @@ def vocoder_memory(config: VocoderConfig, recipe: Recipe) -> int:
         weights = sum(piece.nbytes(config) for piece in vocoder_pieces(recipe))
     slots = 2 * flow.conformer.up * VOICE_TOKENS
     row = sizes.layers * 2 * 2 * sizes.heads * sizes.head_dim
-    return weights + STEPS * row * slots * (2 if half else 4)
+    return weights + recipe.vocoder.steps * row * slots * (2 if half else 4)
 
 
 def run_memory(

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import yaml
 
 from minicpmo_ros.errors import ConfigError
+from minicpmo_ros.model.flow.solver import TABLE_STEPS
 from minicpmo_ros.runtime.engines.recipe_key import check, key, keys_of, table
 from minicpmo_ros.runtime.engines.recipe_rules import (
     DEVICE,
@@ -106,6 +107,13 @@ class VocoderRecipe:
         "Of the flow network's matrices; empty: fp16 on a card, else fp32. HiFT is always in fp32.",
         choices=("", *VOCODER_PRECISIONS),
     )
+    steps: int = key(
+        TABLE_STEPS,
+        "Of the flow network's solver, where the node's `speech_steps` is 0: fewer are faster and "
+        "sound worse.",
+        low=1,
+        high=TABLE_STEPS,
+    )
 
     def __post_init__(self) -> None:
         check(self, "vocoder.")
@@ -185,7 +193,8 @@ class Recipe:
         runtime = self.vocoder.runtime or self.runtime
         usual = "fp16" if self.on_card(runtime) else "fp32"
         precision = self.vocoder.precision or usual
-        object.__setattr__(self, "vocoder", VocoderRecipe(runtime, precision))
+        vocoder = replace(self.vocoder, runtime=runtime, precision=precision)
+        object.__setattr__(self, "vocoder", vocoder)
         check_together(self)
 
     @property

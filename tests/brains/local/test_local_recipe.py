@@ -89,6 +89,14 @@ def test_parameters_go_before_the_recipe_one_by_one(
     assert duplex.window.mode == (kind if window == "auto" else window)
 
 
+def test_the_recipe_says_the_steps_of_the_vocoder_where_the_parameter_does_not(tmp_path) -> None:
+    file = str(write_recipe(tmp_path / "quick.yaml", vocoder={"steps": 3}))
+    assert config_of(recipe=file).speech_steps == 3
+    assert config_of(recipe=file, speech_steps=5).speech_steps == 5
+    assert config_of(recipe="cpu").speech_steps == 10
+    assert config_of(checkpoint="one/of/ones/own").speech_steps == 10
+
+
 def test_the_checkpoint_that_ships_runs_by_its_own_recipe() -> None:
     chosen = config_of(checkpoint="nano").recipe
     assert chosen is not None and chosen.name == "nano"
