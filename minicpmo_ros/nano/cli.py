@@ -65,13 +65,29 @@ def evaluate(
         str, typer.Option(help="Another recipe, or torch, to compare decisions with.")
     ] = "",
     episodes: Annotated[int, typer.Option(min=2, help="Of each kind, of 20 s each.")] = 60,
-    only: Annotated[str, typer.Option(help="Kinds, with commas between; all if empty.")] = "",
+    only: Annotated[
+        str, typer.Option(help="Kinds, with commas between; all if empty; none: no episodes.")
+    ] = "",
     minutes: Annotated[float, typer.Option(min=0, help="Of the long session; 0: none.")] = 30,
     seed: Annotated[int, typer.Option(help="Of the episodes.")] = 0,
     wrong: Annotated[int, typer.Option(min=0, help="Show so many wrong answers a kind.")] = 0,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    phrases: Annotated[
+        Path | None, typer.Option(help="What people said: lines 'name: words' of name.wav.")
+    ] = None,
+    sounds: Annotated[
+        Path | None, typer.Option(help="Where those are; beside the list if not given.")
+    ] = None,
+    photographs: Annotated[
+        Path | None, typer.Option(help="Folder of pictures of no world that it knows.")
+    ] = None,
 ) -> None:
     """Measure it on voices, wordings, pictures and noises that training never had."""
     from minicpmo_ros.nano.eval_command import run
 
-    run(checkpoint, recipe, against, episodes, only, minutes, seed, wrong, json)
+    run(
+        *(checkpoint, recipe, against, episodes, only, minutes, seed, wrong, json),
+        phrases=phrases,
+        sounds=sounds,
+        photographs=photographs,
+    )

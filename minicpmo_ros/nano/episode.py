@@ -29,6 +29,8 @@ from minicpmo_ros.nano.stage_set import StageSet
 HEARD_OUT_S = 0.3
 # So much of an interruption must be heard to tell it from "mhm".
 RECOGNISED_S = 0.7
+# Of what is said while the robot is silent, the share that is said to it.
+_TURNS = 0.76
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,8 @@ class Director:
 
     def _begin(self, start: float) -> None:
         """While the robot is silent."""
-        chance = self.rng.uniform(0.82, 1) if self._quiet else self.rng.random()
-        if chance < 0.82:
+        chance = self.rng.uniform(_TURNS, 1) if self._quiet else self.rng.random()
+        if chance < _TURNS:
             self._turn(start, "turn")
             return
         if chance < 0.9:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicpmo_ros.nano.answers import Slots
-from minicpmo_ros.nano.chatter import chatter
+from minicpmo_ros.nano.chatter import beyond, chatter
 from minicpmo_ros.nano.noises import HELD_OUT_NOISES, NOISES, stretch
 from minicpmo_ros.nano.pieces import active_rms
 from minicpmo_ros.nano.tics import tic
@@ -78,6 +78,8 @@ class Lines:
         wordings = INTENTS[intent]
         some = wordings.held_out if self.held_out else wordings.learned
         text = str(self.rng.choice(np.array(some)))
+        if intent == "unknown" and not self.held_out and self.rng.random() < 0.5:
+            text = beyond(self.rng)
         bare = text
         if intent not in ("stop", "hello", "repeat"):
             if self.rng.random() < 0.2:
