@@ -19,6 +19,7 @@ from minicpmo_ros.runtime.engines import disk
 NAMES = ("rtf", "first_sound_ms", "flow_percent", "hift_percent", "least_reserve_ms")
 
 
+@pytest.mark.timeout(300)  # graphs are traced, beside others
 def test_every_figure_that_is_promised_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
