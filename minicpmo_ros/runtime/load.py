@@ -17,7 +17,7 @@ from minicpmo_ros.runtime.api import Network
 from minicpmo_ros.runtime.engines import build
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.disk import check_disk
-from minicpmo_ros.runtime.engines.host_memory import available_bytes, total_bytes
+from minicpmo_ros.runtime.engines.host_memory import available_bytes
 from minicpmo_ros.runtime.engines.pieces import (
     ENGINE_FILE,
     GRAPH_FILE,
@@ -26,13 +26,15 @@ from minicpmo_ros.runtime.engines.pieces import (
     Sizes,
     pieces,
 )
-from minicpmo_ros.runtime.engines.planning import check_memory, planned
+from minicpmo_ros.runtime.engines.planning import planned
 from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
+from minicpmo_ros.runtime.engines.room import check_memory, room_for
 from minicpmo_ros.runtime.engines.shipped import ShippedEngines
 from minicpmo_ros.runtime.staged import Reader, StagedNetwork, Voicing
 from minicpmo_ros.runtime.stages import CachedStage, Stage
 from minicpmo_ros.runtime.tables import Table, read_arrays
+from minicpmo_ros.runtime.vocoder_sizes import vocoder_beside
 
 if TYPE_CHECKING:
     from minicpmo_ros.runtime.export.calibration import Calibration
@@ -69,8 +71,9 @@ def load_network(
         raise CheckpointError(f"checkpoint {directory}: there is no such directory")
     threads = threads or recipe.threads
     if recipe.runtimes == {"torch"}:
-        from minicpmo_ros.runtime.torch_runtime import TorchNetwork
+        from minicpmo_ros.runtime.torch_runtime import TorchNetwork, as_it_runs
 
+        _check_torch_room(directory, as_it_runs(recipe, directory), cache, kv_capacity)
         return TorchNetwork.load(
             directory,
             device=recipe.device,
@@ -113,7 +116,7 @@ def ensure(
         cache,
         lambda what, share: progress(f"building {what}", HASHED + span * share),
         say,
-        lambda own: _check_room(config, recipe, cache, own, kv_capacity),
+        lambda own: _check_room(directory, config, recipe, cache, own, kv_capacity, progress),
     )
 
 
@@ -155,11 +158,13 @@ def files_of(
 
 
 def _check_room(
+    directory: Path,
     config: ModelConfig,
     recipe: Recipe,
     cache: EngineCache,
     own: list[tuple[Piece, build.Job]],
     kv_capacity: int,
+    progress: Progress,
 ) -> None:
     """Raise EngineError before anything is begun that cannot end well.
 
@@ -169,10 +174,26 @@ def _check_room(
     missing = [(piece, job) for piece, job in own if job.key.name not in there]
     takes = {one.piece.name: one.memory for one in planned(config, recipe, set()).pieces}
     to_build = max((takes[piece.name] for piece, _ in missing), default=0)
-    here = 0 if recipe.on_card(recipe.llm.runtime) else total_bytes()
-    check_memory(config, recipe, here, to_build, available_bytes(), kv_capacity)
+    vocoder = vocoder_beside(
+        directory,
+        config,
+        recipe,
+        cache,
+        lambda done, total: progress("reading the vocoder", HASHED * done / max(total, 1)),
+    )
+    room = room_for(recipe, recipe.llm.runtime)
+    check_memory(config, recipe, room, to_build, available_bytes(), kv_capacity, vocoder)
     if missing:
         check_disk(cache.folder, sum(job.nbytes for _, job in missing), "what is to be built")
+
+
+def _check_torch_room(
+    directory: Path, recipe: Recipe, cache: EngineCache | None, kv_capacity: int
+) -> None:
+    """Raise EngineError before weights are loaded that do not fit."""
+    config = ModelConfig.load(directory)
+    vocoder = vocoder_beside(directory, config, recipe, cache or EngineCache())
+    check_memory(config, recipe, room_for(recipe, "torch"), 0, 0, kv_capacity, vocoder)
 
 
 def jobs(

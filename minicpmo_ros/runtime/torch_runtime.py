@@ -30,6 +30,7 @@ from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND
 from minicpmo_ros.model.speech import SpeechDecoder
 from minicpmo_ros.model.vision import VisionStage
 from minicpmo_ros.runtime.api import NO_SPEECH, Context, Logits, Network, Part, Sound
+from minicpmo_ros.runtime.engines.recipe import Recipe, in_torch
 from minicpmo_ros.runtime.torch_decode import StaticDecode
 from minicpmo_ros.runtime.torch_int4 import Int4Linear, check_device, load_llm
 
@@ -245,6 +246,19 @@ def torch_device(name: str) -> torch.device:
             return device
     found = ["auto", "cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
     raise ConfigError(f"device '{name}': this machine has {', '.join(found)}")
+
+
+def as_it_runs(recipe: Recipe, directory: Path | str) -> Recipe:
+    """A recipe for torch with the device and the precision that `auto` means for a checkpoint here.
+
+    Raises:
+        CheckpointError, ConfigError: see `TorchNetwork.load`.
+    """
+    precision = recipe.precision
+    if precision != INT4:
+        dtype = _dtype(precision, Checkpoint(directory))
+        precision = next(name for name, one in DTYPES.items() if one == dtype)
+    return in_torch(recipe, precision, str(torch_device(recipe.device)))
 
 
 def _dtype(precision: str, checkpoint: Checkpoint) -> torch.dtype:

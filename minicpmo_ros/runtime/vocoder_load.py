@@ -16,12 +16,16 @@ from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.disk import check_disk
 from minicpmo_ros.runtime.engines.host_memory import available_bytes
 from minicpmo_ros.runtime.engines.pieces import Piece, vocoder_pieces
-from minicpmo_ros.runtime.engines.planning import check_build_memory
 from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
-from minicpmo_ros.runtime.engines.shipped import ShippedEngines
+from minicpmo_ros.runtime.engines.room import (
+    check_build_memory,
+    check_vocoder_memory,
+    room_for,
+)
 from minicpmo_ros.runtime.load import Jobs, files_of, runtime
 from minicpmo_ros.runtime.vocoder import VocoderNetworks, load_vocoder
+from minicpmo_ros.runtime.vocoder_sizes import vocoder_config
 from minicpmo_ros.runtime.vocoder_stages import CONFIG, FlowTables, StagedFlow, StagedVocoder
 
 Progress = build.Progress
@@ -87,6 +91,7 @@ def ensure_vocoder(
     def check_room(own: Jobs) -> None:
         there = {entry.name for entry in cache.entries()} if own else set()
         missing = [(piece, job) for piece, job in own if job.key.name not in there]
+        check_vocoder_memory(config, recipe, room_for(recipe, recipe.vocoder.runtime))
         if missing:
             to_build = max(piece.memory(config) for piece, _ in missing)
             check_build_memory(recipe, to_build, available_bytes())
@@ -119,28 +124,6 @@ def vocoder_jobs(
 
             found.append((piece, engine_job(piece, mark, config, recipe, cache)))
     return found
-
-
-def vocoder_config(directory: Path, mark: str, recipe: Recipe, cache: EngineCache) -> VocoderConfig:
-    """Of the assets' networks: what was built of them tells it, or what they were converted to;
-    else they are read, for which torch is needed.
-
-    Raises:
-        CheckpointError: see `load_stages`. EngineError: torch is missing.
-    """
-    (tables,) = (piece for piece in vocoder_pieces(recipe) if piece.is_table)
-    key = tables.key(mark)
-    for folder in (ShippedEngines(directory).folder / key.name, cache.folder / key.name):
-        try:
-            return VocoderConfig.load(folder / CONFIG)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    assets = directory / ASSETS
-    if (found := VocoderConfig.of_conversions(assets)) is not None:
-        return found
-    with build.extras("reading the vocoder for the first time"):
-        from minicpmo_ros.runtime.export.vocoder_weights import read_config
-    return read_config(assets)
 
 
 def assemble_vocoder(recipe: Recipe, files: dict[Piece, Path], threads: int = 0) -> VocoderNetworks:

@@ -16,7 +16,7 @@ from minicpmo_ros.messages import NS_PER_MS, NS_PER_S
 from minicpmo_ros.nodes.base import FAILURE, SUCCESS
 from minicpmo_ros.nodes.omni import OmniNode
 from minicpmo_ros.nodes.ros_types import TYPES, header, message_class, uint8_array
-from minicpmo_ros.runtime.engines import build
+from minicpmo_ros.runtime.engines import build, room
 from minicpmo_ros.srv import SetMode, SetPrompt
 from tests.built_network import write_recipe
 from tests.nodes.robot import level, our_threads, tone
@@ -177,6 +177,26 @@ def test_a_recipe_is_built_while_the_node_is_configured_and_diagnostics_say_how_
     told = ("loading local: building speech.head 10 %", 0)
     robot.until(lambda: told in said, "what was said meanwhile")
     assert list(copy.glob("speech.head-*/stage.onnx"))
+
+
+def test_too_little_memory_fails_the_configuration_with_what_would_fit_and_nothing_is_built(
+    robot, local, own, built, engines, tmp_path, monkeypatch
+):
+    built("fp32")
+    monkeypatch.setenv("MINICPMO_ENGINES", str(tmp_path / "empty"))
+    node = robot.add(OmniNode, **{**local, "recipe": str(own)})
+    with monkeypatch.context() as small:
+        small.setattr(room, "total_bytes", lambda: 10**8)
+        assert node.trigger_configure() == FAILURE
+    assert "recipe 'own' the network takes 0." in node.failure
+    assert "there are 0.10 GB; even with 512 tokens it takes" in node.failure
+    assert not list((tmp_path / "empty").glob("*/stage.onnx"))
+    assert node.phase == "unconfigured" and our_threads() == []
+    status = robot.diagnosis("/omni: node", lambda status: level(status) == 2)
+    assert status.message == node.failure
+    monkeypatch.setenv("MINICPMO_ENGINES", str(engines))
+    assert node.trigger_configure() == SUCCESS, node.failure
+    robot.diagnosis("/omni: node", lambda status: level(status) == 0)
 
 
 def test_a_recipe_decides_units_in_the_context_that_it_says(

@@ -24,7 +24,7 @@ class Writer:
         self.stop: BaseException | None = None
 
     def __call__(
-        self, read: Any, config: Any, piece: Piece, folder: Path, advance: Any, scales: Any
+        self, read: Any, config: Any, piece: Piece, folder: Path, advance: Any, scales: Any = None
     ) -> None:
         self.made.append(piece.name)
         self.configs.append(config)

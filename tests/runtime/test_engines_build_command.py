@@ -16,13 +16,15 @@ from typer.testing import CliRunner
 from minicpmo_ros.cli import app
 from minicpmo_ros.errors import CheckpointError, ConfigError, EngineError
 from minicpmo_ros.model.checkpoint import Checkpoint
-from minicpmo_ros.runtime.engines import commands
+from minicpmo_ros.runtime.engines import commands, room
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.load import ensure, load_network
+from minicpmo_ros.runtime.trt import card
 from tests import built_network
 from tests.runtime.outliers import conversations
 from tests.runtime.quick_export import Writer, writer
+from tests.runtime.trt.fake_cuda import FakeCuda
 
 if TYPE_CHECKING:
     from minicpmo_ros.runtime.api import Network
@@ -99,18 +101,32 @@ def test_a_plan_knows_what_is_built(
 
 @pytest.mark.parametrize("name", ["rtx", "jetson_orin"])
 def test_a_plan_for_another_machine_can_be_made_here(
-    name: str, tiny_checkpoint: Path, folder: Path
+    name: str, tiny_checkpoint: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(card, "_bindings", lambda: FakeCuda(devices=0))
     code, text = run("plan", tiny_checkpoint, name)
     assert code == 0
     assert rows(text)["llm.00"][1] == "int4"
-    assert "of card: weights" in text
+    takes = re.search(r"to run: (.* GB) of card: weights", text)
+    assert "where it will run is not known here (there is no NVIDIA card here" in text
+    assert takes and f"it must have {takes[1]} free" in text
+
+
+def test_a_plan_for_a_card_that_is_too_small_is_printed_and_fails(
+    tiny_checkpoint: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card, "_bindings", lambda: FakeCuda(total=35 * 10**7))
+    words = ["engines", "plan", "--checkpoint", str(tiny_checkpoint), "--recipe", "rtx"]
+    result = CliRunner().invoke(app, words)
+    about = "there are 0.35 GB free of the 0.35 GB of Fake RTX 4090"
+    assert "llm.turn" in rows(result.output) and f"for that, {about}" in result.output
+    assert isinstance(result.exception, EngineError) and about in str(result.exception)
 
 
 def test_a_plan_that_does_not_fit_is_printed_and_fails(
     tiny_checkpoint: Path, folder: Path, fp32: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "total_bytes", lambda: 10**8)
+    monkeypatch.setattr(room, "total_bytes", lambda: 10**8)
     words = ["engines", "plan", "--checkpoint", str(tiny_checkpoint), "--recipe", fp32]
     result = CliRunner().invoke(app, words)
     assert set(GRAPHS) < set(rows(result.output))

@@ -15,7 +15,7 @@ from minicpmo_ros.errors import CheckpointError, EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.tiny import config_json
 from minicpmo_ros.runtime import load
-from minicpmo_ros.runtime.engines import disk, recipe
+from minicpmo_ros.runtime.engines import disk, recipe, room
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.planning import run_memory
 from minicpmo_ros.runtime.load import ensure, load_network
@@ -42,8 +42,8 @@ NEARLY = run_memory(ModelConfig.from_json(config_json("tiny", 1024)), FP32).tota
             r"what is to be built needs 9\.\d MB of disk, 1\.0 MB are free",
         ),
         (load, "available_bytes", 10**8, r"takes 0\.\d+ GB of memory at once, 0\.10 GB are free"),
-        (load, "total_bytes", 4 * 10**8, r"GB of memory \(.*there are 0\.40 GB; even with 1024"),
-        (load, "total_bytes", NEARLY, r"; kv_capacity: \d+ would fit"),
+        (room, "total_bytes", 4 * 10**8, r"GB of memory \(.*there are 0\.40 GB; even with 1024"),
+        (room, "total_bytes", NEARLY, r"; kv_capacity: \d+ would fit"),
     ],
 )
 def test_too_little_room_is_told_before_anything_is_built(
@@ -70,7 +70,7 @@ def test_what_is_built_needs_no_room_to_build(
     monkeypatch.setattr(disk, "free_bytes", lambda folder: 0)
     monkeypatch.setattr(load, "available_bytes", lambda: 1)
     assert ensure(tiny_checkpoint, FP32, cache) == files
-    monkeypatch.setattr(load, "total_bytes", lambda: 10**8)
+    monkeypatch.setattr(room, "total_bytes", lambda: 10**8)
     with pytest.raises(EngineError, match=r"there are 0\.10 GB"):  # it would not run
         ensure(tiny_checkpoint, FP32, cache)
 

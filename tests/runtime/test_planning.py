@@ -13,13 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.tiny import SIZES, config_json
 from minicpmo_ros.runtime.engines import recipe
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.pieces import Piece, groups, pieces
-from minicpmo_ros.runtime.engines.planning import LEAST_CAPACITY, check_memory, planned, run_memory
+from minicpmo_ros.runtime.engines.planning import planned, run_memory
 from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.int4 import BLOCK, can_quantise
 from minicpmo_ros.runtime.tables import write_table
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from minicpmo_ros.runtime.api import Network
 
 GB = 10**9
-ROOMY = 10**6 * GB
-RECIPES = {name: recipe.load(name) for name in ("cpu", "rtx")}
 
 
 @cache
@@ -182,50 +179,6 @@ def test_caches_take_what_their_tokens_take(tokens: int) -> None:
     assert need.kv == 36 * 2 * 8 * 128 * 4 * tokens
     assert need.total == need.weights + need.kv + need.sound + need.work
     assert run_memory(sizes, found).kv_tokens == 128
-
-
-@settings(max_examples=30)
-@given(
-    st.one_of(st.integers(-(10**8), 10**8), st.integers(-10 * GB, 10 * GB)),
-    st.sampled_from(["cpu", "rtx"]),
-    st.integers(40, 500),
-)
-def test_what_is_said_to_fit_fits(more: int, name: str, hundreds: int) -> None:
-    wanted = replace(RECIPES[name], kv_capacity=100 * hundreds)
-    sizes = config()
-    have = max(run_memory(sizes, wanted).total + more, 1)
-    try:
-        check_memory(sizes, wanted, have, 0, 0)
-    except EngineError as error:
-        said = str(error)
-    else:
-        assert run_memory(sizes, wanted).total <= have
-        return
-    assert run_memory(sizes, wanted).total > have
-    if "would fit" in said:
-        tokens = int(said.split("kv_capacity: ")[1].split()[0])
-        assert tokens >= LEAST_CAPACITY
-        assert run_memory(sizes, wanted, tokens).total <= have
-        assert run_memory(sizes, wanted, tokens + 256).total > have
-    else:
-        assert "take fewer bits, or a smaller checkpoint" in said
-        assert run_memory(sizes, wanted, LEAST_CAPACITY).total > have
-
-
-def test_too_little_memory_is_told_with_what_takes_it() -> None:
-    with pytest.raises(EngineError) as caught:
-        check_memory(config(), recipe.load("cpu"), 8 * GB, 0, 0)
-    said = str(caught.value)
-    assert "with the recipe 'cpu' the network takes" in said
-    assert "8192 tokens of context 2.42 GB" in said
-    assert "there are 8.00 GB; kv_capacity: " in said
-
-
-def test_a_build_that_would_not_fit_is_told() -> None:
-    with pytest.raises(EngineError, match=r"takes 3\.00 GB of memory at once, 2\.00 GB are free"):
-        check_memory(config(), recipe.load("cpu"), ROOMY, 3 * GB, 2 * GB)
-    check_memory(config(), recipe.load("cpu"), ROOMY, 3 * GB, 3 * GB)
-    check_memory(config(), recipe.load("cpu"), 0, 3 * GB, 0)  # nothing is known
 
 
 def test_building_the_published_network_takes_no_more_than_six_gigabytes() -> None:

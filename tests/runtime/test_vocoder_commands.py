@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from minicpmo_ros.errors import EngineError
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.runtime.engines import recipe, room
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.cache_cleaning import useless
+from minicpmo_ros.runtime.engines.planning import run_memory
 from tests import built_network
 from tests.runtime.test_engines_build_command import rows, run
 
@@ -46,6 +50,18 @@ def test_a_plan_holds_the_vocoder(
     silent = run("plan", speaking, fp32)[1]
     assert not {"flow.tables", *GRAPHS} & rows(silent).keys()
     assert "assets/token2wav has no flow.pt and hift.pt" in silent
+
+
+def test_a_plan_in_which_the_vocoder_is_too_much_fails(
+    speaking: Path, fp32: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINICPMO_ENGINES", str(tmp_path / "engines"))
+    alone = run_memory(ModelConfig.load(speaking), recipe.load(fp32)).total
+    monkeypatch.setattr(room, "total_bytes", lambda: alone)
+    with pytest.raises(EngineError, match=r"the vocoder \d"):
+        run("plan", speaking, fp32)
+    shutil.rmtree(speaking / "assets")
+    assert run("plan", speaking, fp32)[0] == 0
 
 
 def test_the_vocoder_is_built_checked_and_kept(

@@ -27,9 +27,11 @@ from minicpmo_ros.runtime.engines import planning, recipe
 from minicpmo_ros.runtime.engines.build import Progress, extras
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.disk import bytes_text, free_bytes
-from minicpmo_ros.runtime.engines.host_memory import available_bytes, total_bytes
+from minicpmo_ros.runtime.engines.host_memory import available_bytes
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
+from minicpmo_ros.runtime.engines.room import check_memory, room_for
 from minicpmo_ros.runtime.engines.shipped import ShippedEngines
+from minicpmo_ros.runtime.vocoder_sizes import vocoder_config
 
 if TYPE_CHECKING:
     from minicpmo_ros.runtime.engines.check import Checked
@@ -86,8 +88,19 @@ def plan(directory: Path, name: str) -> None:
     )
     if vocoder is None:
         console.print(f"no vocoder: {directory / ASSETS} has no flow.pt and hift.pt")
-    have = 0 if run.where == "card" else total_bytes()
-    planning.check_memory(config, wanted, have, found.build_memory, available_bytes())
+    elif not run.vocoder:
+        takes = bytes_text(planning.vocoder_memory(vocoder, wanted))
+        console.print(f"the vocoder takes {takes} elsewhere, on {wanted.vocoder.runtime}")
+    room = room_for(wanted, wanted.llm.runtime)
+    if room.nbytes:
+        console.print(f"for that, {room.about}")
+    else:
+        console.print(
+            f"the memory where it will run is not known here ({room.about}): it must have"
+            f" {bytes_text(run.total)} free"
+        )
+    to_build = found.build_memory
+    check_memory(config, wanted, room, to_build, available_bytes(), vocoder=vocoder)
 
 
 def build(
@@ -321,7 +334,7 @@ def _vocoder(
         cache.fingerprints,
         lambda done, total: progress("reading the vocoder", done / max(total, 1)),
     )
-    return vocoder_load.vocoder_config(directory, mark, wanted, cache), mark
+    return vocoder_config(directory, mark, wanted, cache), mark
 
 
 def _built(

@@ -6,13 +6,11 @@ The figures are reckoned from sizes; docs/engines.md holds them against measured
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND, capacity_s
 from minicpmo_ros.model.vocoder import VocoderConfig
-from minicpmo_ros.runtime.engines.disk import bytes_text
 from minicpmo_ros.runtime.engines.pieces import Piece, Sizes, pieces, vocoder_pieces
 from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
@@ -23,7 +21,6 @@ PROCESS = 350 * 10**6
 SCORES = 4  # arrays of attention scores that are in memory at once
 # Building an engine takes so many times the graph's weights.
 TENSORRT_BUILD = 3.4
-LEAST_CAPACITY = 1024
 VOICE_TOKENS = 125  # of a voice of five seconds, that the vocoder speaks in
 
 
@@ -85,8 +82,7 @@ def planned(
             memory = max(memory, int(TENSORRT_BUILD * nbytes))
             nbytes *= 2  # the graph, and the engine that is made of it
         found.append(PlannedPiece(piece, nbytes, memory, piece.name in built))
-    speaks = vocoder_memory(vocoder, recipe) if vocoder is not None else 0
-    return Planned(tuple(found), run_memory(config, recipe, vocoder=speaks))
+    return Planned(tuple(found), run_memory(config, recipe, vocoder=vocoder))
 
 
 def vocoder_memory(config: VocoderConfig, recipe: Recipe) -> int:
@@ -104,15 +100,26 @@ def vocoder_memory(config: VocoderConfig, recipe: Recipe) -> int:
     return weights + recipe.vocoder.steps * row * slots * (2 if half else 4)
 
 
+def vocoder_is_beside(recipe: Recipe) -> bool:
+    """Whether the vocoder takes of the same memory as the language model."""
+    return recipe.on_card(recipe.vocoder.runtime) == recipe.on_card(recipe.llm.runtime)
+
+
 def run_memory(
-    config: ModelConfig, recipe: Recipe, kv_tokens: int = 0, vocoder: int = 0
+    config: ModelConfig, recipe: Recipe, kv_tokens: int = 0, vocoder: VocoderConfig | None = None
 ) -> RunMemory:
-    """Of a network with a context of so many tokens; 0: all that the recipe allows. vocoder: bytes
-    that it takes."""
+    """Of a network with a context of so many tokens; 0: all that the recipe allows.
+
+    Args:
+        recipe: one for torch says its precision and its device, `auto` does not.
+        vocoder: counted where it takes of the same memory.
+    """
     on_card = recipe.on_card(recipe.llm.runtime)
-    value = 2 if on_card else 4
+    in_torch = recipe.runtimes == {"torch"}
+    half = recipe.precision != "fp32" if in_torch else on_card
+    value = 2 if half else 4
     tokens = kv_tokens or recipe.kv_capacity
-    weights = sum(piece.nbytes(config) for piece in pieces(config, recipe) if not piece.is_table)
+    weights = _torch_weights(config, recipe) if in_torch else _weights(config, recipe, on_card)
     audio = config.audio
     positions = capacity_s(audio) * POSITIONS_PER_SECOND
     # Two caches, because one begins before the other ends; see `model.sound_stream`.
@@ -121,49 +128,27 @@ def run_memory(
     work = PROCESS + SCORES * config.vision.heads * patches * patches * value
     kv = config.llm.kv_values_per_token * tokens * value
     where = "card" if on_card else "memory"
-    return RunMemory(where, weights, kv, tokens, sound, work, vocoder)
+    speaks = 0
+    if vocoder is not None and vocoder_is_beside(recipe):
+        speaks = vocoder_memory(vocoder, recipe)
+    return RunMemory(where, weights, kv, tokens, sound, work, speaks)
 
 
-def check_build_memory(recipe: Recipe, to_build: int, free: int) -> None:
-    """Raise EngineError where a build will not fit; see `check_memory`."""
-    if free and to_build > free:
-        raise EngineError(
-            f"building for the recipe '{recipe.name}' takes {bytes_text(to_build)} of memory at"
-            f" once, {bytes_text(free)} are free: end other programs, or build on a larger machine"
-            " and copy the folder of engines (`minicpmo engines list` names it)"
-        )
-
-
-def check_memory(
-    config: ModelConfig, recipe: Recipe, have: int, to_build: int, free: int, kv_tokens: int = 0
-) -> None:
-    """Raise EngineError where a build, or what it makes, will not fit; nothing was begun then.
-
-    Args:
-        have: bytes of memory that the network may take where it runs; 0: not known here.
-        to_build: bytes that building takes. free: bytes that may be taken now; 0: not known.
-        kv_tokens: of context, in place of the recipe's; 0: the recipe's.
-    """
-    check_build_memory(recipe, to_build, free)
-    need = run_memory(config, recipe, kv_tokens)
-    if not have or need.total <= have:
-        return
-    rest = have - (need.total - need.kv)
-    fits = int(rest / (need.kv / need.kv_tokens)) if rest > 0 else 0
-    if fits >= LEAST_CAPACITY:
-        advice = (
-            f"kv_capacity: {fits // 256 * 256} would fit, with window_high_tokens a few hundred"
-            " below it"
-        )
-    else:
-        advice = (
-            f"even with {LEAST_CAPACITY} tokens it takes"
-            f" {bytes_text(run_memory(config, recipe, LEAST_CAPACITY).total)}: take fewer bits, or"
-            " a smaller checkpoint"
-        )
-    raise EngineError(
-        f"with the recipe '{recipe.name}' the network takes {bytes_text(need.total)} of"
-        f" {need.where} (weights {bytes_text(need.weights)}, {need.kv_tokens} tokens of context"
-        f" {bytes_text(need.kv)}, the rest {bytes_text(need.sound + need.work)}), and there are"
-        f" {bytes_text(have)}; {advice}"
+def _weights(config: ModelConfig, recipe: Recipe, on_card: bool) -> int:
+    """Of the files that go where the language model is; tables are read where they lie."""
+    return sum(
+        piece.nbytes(config)
+        for piece in pieces(config, recipe)
+        if not piece.is_table and recipe.on_card(piece.runtime) == on_card
     )
+
+
+def _torch_weights(config: ModelConfig, recipe: Recipe) -> int:
+    """Tables among them; of four bits are the language model's matrices alone."""
+    total = 0
+    for piece in pieces(config, recipe):
+        four = recipe.precision == "int4" and piece.part == "llm" and not piece.is_table
+        plain = "fp32" if recipe.precision == "fp32" else "fp16"
+        dtype = "float32" if plain == "fp32" else "float16"
+        total += replace(piece, precision="int4" if four else plain, dtype=dtype).nbytes(config)
+    return total

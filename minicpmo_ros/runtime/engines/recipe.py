@@ -301,6 +301,13 @@ def _mapping(name: str, content: object) -> Mapping[str, Any]:
     return content
 
 
+def in_torch(recipe: Recipe, precision: str, device: str) -> Recipe:
+    """A recipe for torch with another precision and device, such as those that `auto` means."""
+    kept = ("name", "description", "threads", "vocoder", "kv_capacity", "window", "forced_listens")
+    values = {name: getattr(recipe, name) for name in kept}
+    return Recipe(runtime="torch", precision=precision, device=device, **values)
+
+
 def markdown() -> str:
     """The table of all keys in docs/engines.md."""
     lines = ["| key | default | range | meaning |", "|---|---|---|---|", *table(Recipe)]

@@ -19,8 +19,7 @@ from minicpmo_ros.brains.build import OmniSettings, make_brain
 from minicpmo_ros.errors import ConfigError, EngineError, MinicpmoError
 from minicpmo_ros.messages import Action
 from minicpmo_ros.model.config import ModelConfig
-from minicpmo_ros.runtime import load
-from minicpmo_ros.runtime.engines import recipe
+from minicpmo_ros.runtime.engines import recipe, room
 from minicpmo_ros.runtime.engines.planning import run_memory
 from minicpmo_ros.runtime.ort import stages as ort
 from tests.brains.local.robot import NOBODY, picture, second
@@ -252,12 +251,12 @@ def test_memory_is_asked_for_the_context_that_there_will_be(settings, monkeypatc
     brain_of(**large).open(SessionSetup())
     sizes, wanted = ModelConfig.load(settings["checkpoint"]), recipe.load(settings["recipe"])
     have = run_memory(sizes, wanted, 1500).total
-    monkeypatch.setattr(load, "total_bytes", lambda: have)
+    monkeypatch.setattr(room, "total_bytes", lambda: have)
     with pytest.raises(EngineError, match=r"2000 tokens of context .* kv_capacity: 1280 would fit"):
         brain_of(**large).open(SessionSetup())
     brain_of(**{**large, "kv_capacity": 1280}).open(SessionSetup())
     # What the recipe says itself counts where the parameter says nothing.
-    monkeypatch.setattr(load, "total_bytes", lambda: run_memory(sizes, wanted, 511).total)
+    monkeypatch.setattr(room, "total_bytes", lambda: run_memory(sizes, wanted, 511).total)
     with pytest.raises(EngineError, match=r"512 tokens of context"):
         brain_of(**settings).open(SessionSetup())
 
