@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from minicpmo_ros.runtime.engines.cache import EngineCache
     from minicpmo_ros.runtime.engines.cache_entry import Entry
+    from minicpmo_ros.runtime.engines.check_feeds import Recorded
     from minicpmo_ros.runtime.export.layerwise import CalibrationSequence
 
 engines_app = typer.Typer(no_args_is_help=True, help="Engines: what stages are built into.")
@@ -67,15 +69,35 @@ def check(
     checkpoint: Checkpoint,
     recipe: RecipeName = "cpu",
     report: Annotated[
-        bool, typer.Option("--report", help="Also what rounding costs in conversations.")
+        bool,
+        typer.Option(
+            "--report", help="Also what rounding costs in conversations: of --bag, else the demo's."
+        ),
     ] = False,
-    bag: Bags = [],  # noqa: B006 - as above
+    bag: Annotated[
+        list[Path], typer.Option("--bag", help="Recording that is the input; else noise is.")
+    ] = [],  # noqa: B006 - as above
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File for every figure.", dir_okay=False)
+    ] = None,
 ) -> None:
-    """Hold each built file against torch on the same input; fails if one is too far off."""
-    from minicpmo_ros.runtime.engines import commands
+    """Hold each built file against torch on the same input; fails if one is too far off.
+
+    Without the card that a recipe needs, torch alone is run: it tells what does not fit into half
+    precision.
+    """
+    from minicpmo_ros.runtime.engines.check_command import check as run_check
 
     checkpoint = _directory(checkpoint)
-    if not commands.check(checkpoint, recipe, _conversations(checkpoint, bag) if report else None):
+    recordings = _recordings(checkpoint, bag)
+    right = run_check(
+        checkpoint,
+        recipe,
+        (lambda: [one.sequence for one in recordings()]) if report else None,
+        recordings=recordings if bag else None,
+        json_file=json_file,
+    )
+    if not right:
         raise typer.Exit(1)
 
 
@@ -157,6 +179,18 @@ def _conversations(checkpoint: Path, bags: list[Path]) -> Callable[[], list[Cali
         from minicpmo_ros.replay.calibration import calibration_sequences
 
         return calibration_sequences(checkpoint, bags)
+
+    return made
+
+
+def _recordings(checkpoint: Path, bags: list[Path]) -> Callable[[], list[Recorded]]:
+    """Read once, whoever asks for them."""
+
+    @cache
+    def made() -> list[Recorded]:
+        from minicpmo_ros.replay.calibration import recorded_inputs
+
+        return recorded_inputs(checkpoint, bags)
 
     return made
 

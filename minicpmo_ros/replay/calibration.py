@@ -18,6 +18,9 @@ from minicpmo_ros.duplex.config import DuplexConfig, WindowConfig
 from minicpmo_ros.duplex.conversation import Conversation
 from minicpmo_ros.errors import ConfigError, InputError
 from minicpmo_ros.messages import NS_PER_S, AudioChunk, Picture
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.mel import StreamingMel
+from minicpmo_ros.model.picture import slices
 from minicpmo_ros.model.prompts import duplex_prompt
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.replay.bag import Bag, open_bag
@@ -25,6 +28,7 @@ from minicpmo_ros.replay.from_video import bag_from_media
 from minicpmo_ros.replay.progress import Progress, no_progress
 from minicpmo_ros.replay.scene import write_scene
 from minicpmo_ros.runtime.api import Logits
+from minicpmo_ros.runtime.engines.check_feeds import Recorded
 from minicpmo_ros.runtime.export.layerwise import CalibrationSequence
 from minicpmo_ros.runtime.recording import RecordedContext, RecordingNetwork
 from minicpmo_ros.timeline.config import TimelineConfig
@@ -33,6 +37,8 @@ from minicpmo_ros.timeline.unit import Unit
 from minicpmo_ros.topics import IMAGE, IMAGE_COMPRESSED, MIC
 
 TOKENS = 2048
+# That are cut into slices, from all over a recording.
+PICTURES = 12
 # Tokens of the prompt, with a voice of a minute, and of the unit that passes the limit.
 ROOM = 2048
 BAGS = (".mcap", ".db3")
@@ -153,12 +159,24 @@ def calibration_sequences(
     tokens: int = TOKENS,
     progress: Progress = no_progress,
 ) -> list[CalibrationSequence]:
-    """A conversation for each recording: bags, or files of video or sound; by default the demo's
-    scene (which needs espeak-ng).
+    """What the language model reads in each recording; see `recorded_inputs`."""
+    found = recorded_inputs(directory, recordings, tokens=tokens, progress=progress)
+    return [one.sequence for one in found]
+
+
+def recorded_inputs(
+    directory: Path | str,
+    recordings: Sequence[Path | str] = (),
+    *,
+    tokens: int = TOKENS,
+    progress: Progress = no_progress,
+) -> list[Recorded]:
+    """What the network is given in each recording: bags, or files of video or sound; by default the
+    demo's scene (which needs espeak-ng).
 
     Args:
         directory: of the checkpoint.
-        tokens: of each conversation, about.
+        tokens: of each conversation, about; its pictures and sound are all of it.
 
     Raises:
         MinicpmoError: checkpoint or recordings are of no use; the message names them.
@@ -171,11 +189,31 @@ def calibration_sequences(
             tempfile.TemporaryDirectory(prefix="minicpmo_calibration_") as folder,
             open_bag(_as_bag(recording, Path(folder) / "bag")) as bag,
         ):
-            units = units_of(bag)
-            found.append(
-                conversation_of(units, network, tokenizer, tokens=tokens, progress=progress)
-            )
+            lived: list[Unit] = []
+            units = _noted(units_of(bag), lived)
+            sequence = conversation_of(units, network, tokenizer, tokens=tokens, progress=progress)
+            found.append(_recorded(sequence, lived, network.config))
     return found
+
+
+def _noted(units: Iterator[Unit], into: list[Unit]) -> Iterator[Unit]:
+    for unit in units:
+        into.append(unit)
+        yield unit
+
+
+def _recorded(
+    sequence: CalibrationSequence, units: Sequence[Unit], config: ModelConfig
+) -> Recorded:
+    mel = StreamingMel(config.audio.mels)
+    seen = [shown for unit in units for shown in readable(unit.pictures)[0]]
+    some = seen[:: -(-len(seen) // PICTURES)] if seen else []
+    cut = [slices(one.pixels, config.slices.max_slices, config.slices) for one in some]
+    return Recorded(
+        slices=tuple(one for pieces in cut for one in pieces),
+        mels=tuple(mel.push(as_float(unit.samples)) for unit in units),
+        sequence=sequence,
+    )
 
 
 def _as_bag(recording: Path | str | None, new: Path) -> Path:

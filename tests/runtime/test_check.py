@@ -14,9 +14,13 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="writing ONNX files needs the extra export")
 pytest.importorskip("onnxscript", reason="writing ONNX files needs the extra export")
 from minicpmo_ros.model.checkpoint import Checkpoint  # noqa: E402
+from minicpmo_ros.model.picture import slices  # noqa: E402
 from minicpmo_ros.runtime.engines.cache import EngineCache  # noqa: E402
-from minicpmo_ros.runtime.engines.check import Checked, TorchStage, check, unknown  # noqa: E402
-from minicpmo_ros.runtime.engines.pieces import Piece  # noqa: E402
+from minicpmo_ros.runtime.engines.check import Checked, check  # noqa: E402
+from minicpmo_ros.runtime.engines.check_feeds import Feeds, Recorded  # noqa: E402
+from minicpmo_ros.runtime.engines.pieces import Piece, pieces  # noqa: E402
+from minicpmo_ros.runtime.engines.torch_stage import TorchStage, unknown  # noqa: E402
+from minicpmo_ros.runtime.export.layerwise import CalibrationSequence  # noqa: E402
 from minicpmo_ros.runtime.kv import KvRows  # noqa: E402
 from minicpmo_ros.runtime.load import Loader, ensure  # noqa: E402
 from tests import built_network  # noqa: E402
@@ -266,3 +270,138 @@ def test_the_residual_stream_counts(piece: Piece, checkpoint: Checkpoint, read: 
     caches = {f"cache.{index}": cache for index in range(2 * config.layers)}
     stage.run({"embeds": embeds, "past": np.array([0]), **caches})
     assert stage.largest == pytest.approx(7e4, rel=1e-3)
+
+
+def moved(read: Read, by: Mapping[str, float]) -> Read:
+    """The first value of some weights is another one; they are given by their ends."""
+
+    def found(name: str) -> np.ndarray:
+        weights = read(name)
+        for end, value in by.items():
+            if name.endswith(end):
+                weights = weights.copy()
+                weights.reshape(-1)[0] = value
+        return weights
+
+    return found
+
+
+def largest_of_sound(checkpoint: Checkpoint, read: Read, dtype: str) -> float:
+    stage = TorchStage(Piece("audio", "tensorrt_rtx", "fp16", dtype), checkpoint.config, read)
+    audio = checkpoint.config.audio
+    cache = np.zeros((audio.heads, 50, audio.hidden // audio.heads), np.float32)
+    caches = {f"cache.{index}": cache for index in range(2 * audio.layers)}
+    (step, *_), *_ = Feeds(checkpoint.config).runs(
+        Piece("audio", "", "fp16"), {}, np.random.default_rng(0)
+    )
+    found = stage.run({**step.feed, "past": np.array([0]), **caches})
+    assert np.isfinite(found[0]).all()
+    return stage.largest
+
+
+FC2, OUT = "layers.0.fc2.bias", "layers.0.self_attn.out_proj.bias"
+
+
+def test_what_whispers_clamp_holds_is_no_overflow(checkpoint: Checkpoint, read: Read) -> None:
+    """The sum that goes into it, and the term that makes it so large."""
+    for sign in (1, -1):
+        large = moved(read, {FC2: sign * 1e5})
+        assert largest_of_sound(checkpoint, large, "float16") == pytest.approx(64504, rel=0.01)
+        assert largest_of_sound(checkpoint, large, "float32") == pytest.approx(1e5, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("by", "largest"),
+    [
+        # No clamp follows before the norm, which would make NaN of infinity.
+        ({OUT: 1e5}, 1e5),
+        # The sum is within the range, and would be at its end were the term infinite.
+        ({FC2: 7e4, OUT: -2e4}, 7e4),
+    ],
+)
+def test_what_the_clamp_does_not_hold_counts(
+    by: dict[str, float], largest: float, checkpoint: Checkpoint, read: Read
+) -> None:
+    found = largest_of_sound(checkpoint, moved(read, by), "float16")
+    assert found == pytest.approx(largest, rel=0.01)
+
+
+def test_what_is_not_a_number_does_not_fit(
+    piece: Piece, checkpoint: Checkpoint, read: Read
+) -> None:
+    broken = moved(read, {"layers.1.mlp.down_proj.weight": np.nan})
+    loader = Loader(checkpoint.config, {piece: Path()}, 1, lambda what, share: None)
+    one = only(check(checkpoint.config, broken, loader, runs_built=False))
+    assert one.largest == np.inf and not one.expected
+
+
+def in_torch(
+    checkpoint: Checkpoint, read: Read, precision: str, feeds: Feeds | None = None
+) -> dict[str, Checked]:
+    """Of files that are not there."""
+    config = checkpoint.config
+    wanted = [
+        replace(one, precision=precision, dtype="float16")
+        for one in pieces(config, built_network.recipe("fp32"))
+    ]
+    loader = Loader(config, dict.fromkeys(wanted, Path()), 1, lambda what, share: None)
+    done = check(config, read, loader, feeds=feeds, runs_built=False)
+    return {one.piece.name: one for one in done}
+
+
+def test_without_what_was_built_torch_tells_what_rounding_costs(
+    checkpoint: Checkpoint, read: Read
+) -> None:
+    half, four = (in_torch(checkpoint, read, precision) for precision in ("fp16", "int4"))
+    assert {"vision", "audio", "llm.00", "llm.01", "llm.head", "speech"} < set(half) == set(four)
+    for one in (*half.values(), *four.values()):
+        assert not one.ran and one.expected and 0 < one.largest < 1000
+    assert all(one.whole == 0 for one in half.values())
+    assert four["llm.00"].whole > 0.01 and four["llm.head"].whole > 0.01
+
+
+def test_without_what_was_built_an_overflow_is_told(checkpoint: Checkpoint, read: Read) -> None:
+    large = larger(read, ("layers.1.self_attn.o_proj.weight",), 1e6)
+    found = in_torch(checkpoint, large, "fp16")
+    assert {name for name, one in found.items() if not one.expected} == {"llm.01", "speech"}
+
+
+def recorded(checkpoint: Checkpoint, tokens: int, loud: float = 0.02) -> Recorded:
+    config = checkpoint.config
+    random = np.random.default_rng(0)
+    picture = random.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    embeds = (random.standard_normal((tokens, config.llm.hidden)) * loud).astype(np.float32)
+    mels = random.standard_normal((2, config.audio.mels, 104)).astype(np.float32)
+    return Recorded(
+        tuple(slices(picture, 1, config.slices)), tuple(mels), CalibrationSequence(embeds)
+    )
+
+
+def test_a_recording_is_the_input_of_encoders_and_language_model(
+    checkpoint: Checkpoint, read: Read, files: Callable[[str], Files]
+) -> None:
+    """Two of different lengths, each behind empty caches."""
+    both = [recorded(checkpoint, 100), recorded(checkpoint, 7)]
+    feeds = Feeds(checkpoint.config, both, prefill=16)
+    loader = Loader(checkpoint.config, files("fp32"), 1, lambda what, share: None)
+    found = list(check(checkpoint.config, read, loader, feeds=feeds))
+    assert all(one.ran and one.expected for one in found)
+    random = np.random.default_rng(0)
+    for name, layers, rows in (("llm.00", (0, 1), [100, 7]), ("audio", (0, 0), [100, 100])):
+        runs = feeds.runs(Piece(name, "", "fp32", layers=layers), {}, random)
+        assert [sum(step.rows for step in run) for run in runs] == rows
+    tokens, _ = feeds.runs(Piece("llm.00", "", "fp32", layers=(0, 1)), {}, random)
+    assert (
+        max(step.rows for step in tokens) == 16 and [step.rows for step in tokens[-3:]] == [1] * 3
+    )
+    given = np.concatenate([step.feed["embeds"] for step in tokens])
+    assert np.array_equal(given, both[0].sequence.embeds)
+    (looks,) = feeds.runs(Piece("vision", "", "fp32"), {}, random)
+    assert len(looks) == 2
+    assert np.array_equal(looks[0].feed["pixels"][0], both[0].slices[0].pixels)
+
+
+def test_a_recording_shows_what_noise_does_not(checkpoint: Checkpoint, read: Read) -> None:
+    feeds = Feeds(checkpoint.config, [recorded(checkpoint, 30, loud=5e4)])
+    found = in_torch(checkpoint, read, "fp16", feeds)
+    assert {name for name, one in found.items() if not one.fits} == {"llm.00", "llm.01"}

@@ -18,6 +18,7 @@ from minicpmo_ros.errors import CheckpointError, ConfigError, EngineError
 from minicpmo_ros.model.checkpoint import Checkpoint
 from minicpmo_ros.runtime.engines import commands, room
 from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.check_command import check
 from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.load import ensure, load_network
 from minicpmo_ros.runtime.trt import card
@@ -188,15 +189,6 @@ def test_check_tells_each_file_and_which_is_wrong(
     assert [name for name, cells in rows(text).items() if cells[2].endswith("!")] == ["llm.head"]
 
 
-@pytest.mark.usefixtures("no_card")
-def test_a_check_of_a_missing_card_builds_nothing(
-    tiny_checkpoint: Path, folder: Path, writer: Writer
-) -> None:
-    with pytest.raises(EngineError, match=r"card|tensorrt_rtx"):
-        run("check", tiny_checkpoint, "rtx")
-    assert writer.made == []
-
-
 def test_a_scaled_language_model_is_built_checked_and_runs(
     tiny_checkpoint: Path,
     built: Callable[[str], Network],
@@ -239,6 +231,6 @@ def test_a_scaled_language_model_is_built_checked_and_runs(
             new, old = (one.with_suffix(".bin").read_bytes() for one in (file, other))
             assert len(new) == len(old) and new != old
 
-    assert commands.check(tiny_checkpoint, "scaled")
+    assert check(tiny_checkpoint, "scaled")
     network = load_network(tiny_checkpoint, scaled, cache=cache)
     assert np.isfinite(network.context(9).read([1, 2, 3])).all()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +17,12 @@ from minicpmo_ros.model.checkpoint import Checkpoint
 from minicpmo_ros.model.llm import Llm
 from minicpmo_ros.runtime.export import error_report as module
 from minicpmo_ros.runtime.export.calibration import quantised
-from minicpmo_ros.runtime.export.error_report import Rounding, error_report, error_table
+from minicpmo_ros.runtime.export.error_report import (
+    Rounding,
+    error_report,
+    error_table,
+    layer_table,
+)
 from minicpmo_ros.runtime.export.layerwise import CalibrationSequence
 from minicpmo_ros.runtime.export.logit_error import Divergence
 from tests.runtime.outliers import conversations, reader, write_outliers
@@ -108,17 +115,36 @@ def test_without_decisions_there_is_no_agreement(outliers: Checkpoint) -> None:
 
 def printed(report: module.ErrorReport) -> str:
     out = io.StringIO()
-    Console(width=200, file=out).print(error_table(report))
+    console = Console(width=200, file=out)
+    console.print(error_table(report))
+    console.print(layer_table(report))
     return out.getvalue()
 
 
-def test_the_table_names_the_worst_layers(outliers: Checkpoint) -> None:
-    error = module.RoundingError(
-        "four", (0.1, 0.3, 0.2), (0.1, 0.3, 0.4), 0.5, 2.0, 0.9, 0.95, 0.01
-    )
-    text = printed(module.ErrorReport(100, 7, (error,)))
-    for wanted in ("1 (30.0%), 2 (20.0%), 0 (10.0%)", "40.0%", "95.0%", "90.0%", "7 decisions"):
+def test_the_tables_have_all_layers_and_mark_the_worst() -> None:
+    layers = 36
+    own = tuple(0.01 + 0.0001 * (n == 20) for n in range(layers))
+    so_far = tuple(0.01 * n for n in range(1, layers + 1))
+    error = module.RoundingError("four", own, so_far, 0.5, 2.0, 0.9, 0.95, 0.01)
+    better = replace(error, name="scaled", own=tuple(one / 2 for one in own))
+    text = printed(module.ErrorReport(100, 7, (error, better)))
+    for wanted in ("0.5000", "2.0000", "36.0%", "95.0%", "90.0%", "± 0.010", "7 decisions"):
         assert wanted in text
+    lines = [re.findall(r"[^│┃ ]+", line) for line in text.splitlines() if "│" in line]
+    found = {words[0]: words[1:] for words in lines if words[0].isdigit()}
+    assert list(found) == [str(n) for n in range(layers)]
+    assert found["3"] == ["1.00%", "4.00%", "0.50%", "4.00%"]
+    assert [n for n, words in found.items() if "<" in words] == ["20"]
+
+
+def test_matrices_that_blocks_do_not_divide_have_half_precision() -> None:
+    random = np.random.default_rng(0)
+    odd = random.standard_normal((3, 160)).astype(np.float32)
+    found = quantised(lambda name: odd)("a_proj.weight")
+    assert np.array_equal(found, odd.astype(np.float16)) and not np.array_equal(found, odd)
+    even = random.standard_normal((3, 256)).astype(np.float32)
+    for bits, right in ((0, even), (16, even.astype(np.float16))):
+        assert np.array_equal(quantised(lambda name: even, bits=bits)("a_proj.weight"), right)
 
 
 @settings(max_examples=25)

@@ -81,7 +81,7 @@ def _shape(config: ModelConfig, key: str) -> tuple[int, ...]:
 
 def test_a_check_reckons_with_the_same_rounding() -> None:
     from minicpmo_ros.model.layout import shapes
-    from minicpmo_ros.runtime.engines.check import TorchStage, unknown
+    from minicpmo_ros.runtime.engines.torch_stage import TorchStage, unknown
 
     config = ModelConfig.from_json(nano_json())
     known = shapes(config)

@@ -1,8 +1,7 @@
-"""`minicpmo engines plan|build|check`: what a recipe needs, makes and computes."""
+"""`minicpmo engines plan|build`: what a recipe needs, and makes."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,6 @@ from minicpmo_ros.model.fingerprint import fingerprint
 from minicpmo_ros.model.sums import write_sums
 from minicpmo_ros.model.vocoder import (
     ASSETS,
-    FLOW,
     VocoderConfig,
     assets_of,
     vocoder_fingerprint,
@@ -34,8 +32,6 @@ from minicpmo_ros.runtime.engines.shipped import ShippedEngines
 from minicpmo_ros.runtime.vocoder_sizes import vocoder_config
 
 if TYPE_CHECKING:
-    from minicpmo_ros.runtime.engines.check import Checked
-    from minicpmo_ros.runtime.engines.pieces import Piece
     from minicpmo_ros.runtime.export.calibration import Calibration
     from minicpmo_ros.runtime.export.layerwise import CalibrationSequence
 
@@ -50,14 +46,14 @@ def plan(directory: Path, name: str) -> None:
         CheckpointError, ConfigError, EngineError: the checkpoint or the recipe are of no use.
     """
     cache = EngineCache()
-    wanted = _recipe(name)
+    wanted = recipe_to_build(name)
     config = _config(directory)
     with progress_bar() as progress:
-        mark = _fingerprint(directory, cache, progress)
+        mark = checkpoint_fingerprint(directory, cache, progress)
         vocoder, speaks = _vocoder(directory, wanted, cache, progress)
     built = _built(directory, mark, config, wanted, cache, vocoder, speaks)
     found = planning.planned(config, wanted, built, vocoder)
-    console = _console()
+    console = wide_console()
     console.print(f"{directory} with the recipe {wanted.name}: {wanted.description}")
     table = Table("part", "runs on", "precision", "disk", "memory to build", "built")
     for column in table.columns[3:5]:
@@ -117,10 +113,10 @@ def build(
         CheckpointError, EngineError: see `load.ensure`.
     """
     cache = EngineCache()
-    wanted = _recipe(name)
+    wanted = recipe_to_build(name)
     if ship:
         _check_ships(wanted)
-    console = _console()
+    console = wide_console()
     with progress_bar() as progress:
         if wanted.scaling == "awq" and sequences is not None:
             calibrated(directory, cache, sequences, progress)
@@ -158,7 +154,7 @@ def calibrated(
         from minicpmo_ros.runtime.export.calibrate import calibrate
         from minicpmo_ros.runtime.export.calibration import Calibration
 
-    mark = _fingerprint(directory, cache, progress)
+    mark = checkpoint_fingerprint(directory, cache, progress)
     file = load.calibration_file(cache, mark)
     if file.exists():
         return Calibration.load(file)
@@ -176,112 +172,6 @@ def calibrated(
     )
 
 
-def check(directory: Path, name: str, sequences: Sequences | None = None) -> bool:
-    """Hold each built file against torch, and print the differences.
-
-    Args:
-        sequences: also report what rounding costs in these conversations.
-
-    Returns:
-        Whether all are what their precision explains.
-
-    Raises:
-        EngineError: something cannot be built or loaded here, or is damaged.
-    """
-    wanted = _recipe(name)
-    load.check_runtimes(wanted)
-    with extras("checking"):
-        from minicpmo_ros.model.checkpoint import Checkpoint
-        from minicpmo_ros.runtime.engines import check as checking
-
-    cache = EngineCache()
-    console = _console()
-    table = Table("part", "runs on", "precision", "runtime", "with rounding", "keys", "largest")
-    for column in table.columns[3:]:
-        column.justify = "right"
-    right = True
-    with progress_bar() as progress:
-        files = load.ensure(directory, wanted, cache, progress, console.print)
-        spoken = vocoder_load.ensure_vocoder(directory, wanted, cache, progress, console.print)
-        checkpoint = Checkpoint(directory)
-        mark = _fingerprint(directory, cache, progress)
-        calibration = load.calibration_of(cache, mark) if wanted.scaling == "awq" else None
-        loader = load.Loader(
-            checkpoint.config, files, wanted.threads, lambda what, share: None, wanted.device
-        )
-        count = sum(not piece.is_table for piece in (*files, *spoken))
-        done = checking.check(
-            checkpoint.config, lambda name: checkpoint.read(name).numpy(), loader, calibration
-        )
-        of_vocoder = _vocoder_checked(directory, wanted, spoken)
-        for number, one in enumerate(itertools.chain(done, of_vocoder), start=1):
-            progress(f"checked {one.piece.name}", number / count)
-            right = right and one.expected
-            table.add_row(
-                one.piece.name,
-                one.piece.runtime,
-                one.piece.precision,
-                f"{one.runtime:.1e}{'' if one.expected else ' !'}",
-                f"{one.whole:.1e}",
-                f"{one.rows:.1e}",
-                f"{one.largest:.3g}",
-            )
-    console.print(table)
-    console.print(
-        "errors against float32, as shares: of the runtime alone, and with what rounding weights"
-        " costs; largest: of all values, half precision ends at 65504"
-    )
-    if sequences is not None:
-        _report(directory, calibration, sequences(), console)
-    return right
-
-
-def _vocoder_checked(
-    directory: Path, wanted: recipe.Recipe, files: dict[Piece, Path]
-) -> Iterator[Checked]:
-    """See `check.check_vocoder`; nothing where there are no files."""
-    if not files:
-        return
-    from minicpmo_ros.runtime.engines.check import check_vocoder
-    from minicpmo_ros.runtime.export.vocoder_weights import read_assets, read_config
-
-    assets = directory / ASSETS
-    config = read_config(assets)
-    load.runtime(wanted.vocoder.runtime, device=wanted.device)
-    loader = load.Loader(config, files, wanted.threads, lambda what, share: None, wanted.device)
-    flow, hift = (read_assets(assets, part) for part in ("flow", "hift"))
-    yield from check_vocoder(
-        config, lambda name: flow(name) if name.startswith(FLOW) else hift(name), loader
-    )
-
-
-def _report(
-    directory: Path,
-    calibration: Calibration | None,
-    sequences: list[CalibrationSequence],
-    console: Console,
-) -> None:
-    from minicpmo_ros.model.checkpoint import Checkpoint
-    from minicpmo_ros.model.tokenizer import Tokenizer
-    from minicpmo_ros.runtime.export.error_report import Rounding, error_report, error_table
-
-    checkpoint = Checkpoint(directory)
-    control = Tokenizer(directory, checkpoint.config.llm.vocab).control
-    roundings = [Rounding("nearest")]
-    if calibration is not None:
-        roundings.append(Rounding("scaled", calibration))
-    with progress_bar() as progress:
-        found = error_report(
-            checkpoint,
-            sequences,
-            roundings,
-            listen=control.listen,
-            speak=control.speak,
-            progress=lambda done, of: progress("what rounding costs", done / of),
-        )
-    console.print(error_table(found))
-
-
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """What is being done and how far all of it is, on a terminal's stderr."""
@@ -293,14 +183,14 @@ def progress_bar() -> Iterator[Progress]:
         yield lambda what, share: bar.update(task, description=what, completed=share)
 
 
-def _console() -> Console:
+def wide_console() -> Console:
     """As wide as the tables are, also in a pipe."""
     console = Console(soft_wrap=True, highlight=False)
     console.width = max(console.width, 120)
     return console
 
 
-def _recipe(name: str) -> recipe.Recipe:
+def recipe_to_build(name: str) -> recipe.Recipe:
     """One of which something is built; raises ConfigError or EngineError."""
     wanted = recipe.load(name)
     if wanted.runtimes == {"torch"}:
@@ -314,7 +204,7 @@ def _config(directory: Path) -> ModelConfig:
     return ModelConfig.load(directory)
 
 
-def _fingerprint(directory: Path, cache: EngineCache, progress: Progress) -> str:
+def checkpoint_fingerprint(directory: Path, cache: EngineCache, progress: Progress) -> str:
     return fingerprint(
         directory,
         cache.fingerprints,

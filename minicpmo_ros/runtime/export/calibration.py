@@ -194,13 +194,18 @@ def read_npz(file: Path) -> dict[str, np.ndarray]:
 
 
 def quantised(read: Read, importance: Importance = lambda name: None, bits: int = 4) -> Read:
-    """Reads weights as they are once matrices were rounded to so many bits and back."""
+    """Reads weights as they are once matrices were rounded to so many bits and back.
+
+    bits: 4, 8, or 16, half precision, which matrices have as well that blocks do not divide; 0:
+    nothing is rounded.
+    """
 
     def found(name: str) -> np.ndarray:
         weights = read(name)
-        is_matrix = name.endswith("_proj.weight") or name == HEAD
-        if not (is_matrix and can_quantise(weights.shape)):
+        if not bits or not (name.endswith("_proj.weight") or name == HEAD):
             return weights
+        if bits == 16 or not can_quantise(weights.shape):
+            return weights.astype(np.float16).astype(np.float32)
         return quantise(weights, importance(name), bits).weights()
 
     return found

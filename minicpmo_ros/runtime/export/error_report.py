@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from minicpmo_ros.model.checkpoint import Checkpoint
+from minicpmo_ros.runtime.engines.pieces import BITS
 from minicpmo_ros.runtime.export.calibration import HEAD, NORM, Calibration, quantised
 from minicpmo_ros.runtime.export.layerwise import (
     CalibrationSequence,
@@ -30,21 +31,29 @@ from minicpmo_ros.runtime.export.logit_error import Divergence
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from minicpmo_ros.runtime.engines.recipe import LlmRecipe
     from minicpmo_ros.runtime.export.writer import Read
 
 # Rows of the head that are in memory at once.
 HEAD_ROWS = 4096
+BITS_OF = {**BITS, "fp16": 16}
+"""Of a recipe's precisions, as `Rounding` has them."""
 
 
 @dataclass(frozen=True)
 class Rounding:
     """A way to round. calibration: None: neither scales nor importances. bits: of the layers'
-    matrices. head_bits: of the head; 0: plain."""
+    matrices, head_bits: of the head; see `calibration.quantised`."""
 
     name: str
     calibration: Calibration | None = None
     bits: int = 4
     head_bits: int = 4
+
+    @classmethod
+    def of(cls, name: str, llm: LlmRecipe, calibration: Calibration | None = None) -> Rounding:
+        """As a recipe has the language model."""
+        return cls(name, calibration, BITS_OF[llm.precision], BITS_OF[llm.head])
 
 
 @dataclass(frozen=True)
@@ -182,8 +191,6 @@ class _Logits:
 
     @staticmethod
     def _head(rows: Tensor, rounding: Rounding) -> Tensor:
-        if not rounding.head_bits:
-            return rows
         read = _rounded(lambda name: rows.numpy(), replace(rounding, bits=rounding.head_bits))
         return torch.from_numpy(read(HEAD))
 
@@ -211,24 +218,16 @@ def _listens(margin: NDArray[np.float64]) -> NDArray[np.float64]:
     return 0.5 * (1 + np.tanh(margin / 2))
 
 
-def error_table(report: ErrorReport, layers: int = 4) -> Table:
-    """The report for a terminal; of the layers those with the largest errors of their own."""
+def error_table(report: ErrorReport) -> Table:
+    """What each way to round costs in the end, for a terminal."""
     from rich.table import Table
 
     table = Table(
-        "rounding",
-        "KL mean",
-        "KL p99",
-        "same token",
-        "same decision",
-        "P(listen)",
-        "hidden",
-        "worst layers",
+        "rounding", "KL mean", "KL p99", "same token", "same decision", "P(listen)", "hidden"
     )
-    for column in table.columns[1:7]:
+    for column in table.columns[1:]:
         column.justify = "right"
     for error in report.errors:
-        worst = sorted(range(len(error.own)), key=lambda n: -error.own[n])[:layers]
         table.add_row(
             error.name,
             f"{error.kl_mean:.4f}",
@@ -237,10 +236,32 @@ def error_table(report: ErrorReport, layers: int = 4) -> Table:
             "-" if error.same_decision is None else f"{error.same_decision:.1%}",
             "-" if error.listen_change is None else f"± {error.listen_change:.3f}",
             f"{error.so_far[-1]:.1%}",
-            ", ".join(f"{n} ({error.own[n]:.1%})" for n in worst),
         )
     table.caption = (
         f"{report.tokens} tokens, {report.decisions} decisions; KL in nats; P(listen) of listening"
         " and speaking; hidden: how far off the last layer's output is"
+    )
+    return table
+
+
+def layer_table(report: ErrorReport) -> Table:
+    """All layers of the language model: how far off each is by itself, the worst of them marked,
+    and how far off all are up to it."""
+    from rich.table import Table
+
+    table = Table("layer")
+    for error in report.errors:
+        table.add_column(f"{error.name}: own", justify="right")
+        table.add_column("so far", justify="right")
+    worst = [max(range(len(error.own)), key=error.own.__getitem__) for error in report.errors]
+    for layer in range(len(report.errors[0].own)):
+        cells = []
+        for error, most in zip(report.errors, worst, strict=True):
+            cells.append(f"{error.own[layer]:.2%}{' <' if layer == most else ''}")
+            cells.append(f"{error.so_far[layer]:.2%}")
+        table.add_row(str(layer), *cells)
+    table.caption = (
+        "own: of a layer whose input is right; so far: of all layers up to it; <: the worst; shares"
+        " of an output's length"
     )
     return table

@@ -156,11 +156,19 @@ class Head(nn.Module):
 
 
 class AudioStep(nn.Module):
-    """One second of sound; as `model.audio.Audio.forward`, over caches of the caller."""
+    """One second of sound; as `model.audio.Audio.forward`, over caches of the caller.
 
-    def __init__(self, audio: Audio) -> None:
+    Args:
+        half: it is for half precision, whose range Whisper's activations can leave: they are held
+            below its end, whatever it is computed in.
+    """
+
+    HELD = 65504 - 1000
+
+    def __init__(self, audio: Audio, half: bool = False) -> None:
         super().__init__()
         self.audio = audio
+        self.half_range = half
 
     def forward(
         self, mel: Tensor, opening: Tensor, frames: Tensor, past: Tensor, caches: list[Tensor]
@@ -197,9 +205,8 @@ class AudioStep(nn.Module):
             out = _two_parts(q, own_k, own_v, hide_past, hide_own, k, v)
             x = x + attention.out_proj(_joined(out))
             x = x + layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(x))))
-            if x.dtype == torch.float16:
-                # Whisper's activations can leave half precision's range.
-                x = x.clamp(-65504 + 1000, 65504 - 1000)
+            if self.half_range:
+                x = x.clamp(-self.HELD, self.HELD)
             rows += [own_k, own_v]
         x = F.relu(projection.linear1(apm.layer_norm(x)))
         return projection.linear2(x.unflatten(0, (-1, projection.pool)).mean(1)), rows

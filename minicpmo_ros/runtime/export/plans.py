@@ -141,7 +141,7 @@ def audio_plan(config: AudioConfig, *, precision: str = "fp32", dtype: str = "fl
         return mel, opening, frames, past, _caches(config, config.heads)
 
     return Plan(
-        make=lambda: AudioStep(Audio(config)),
+        make=lambda: AudioStep(Audio(config), half=dtype == "float16"),
         example=example,
         dynamic=(None, None, None, None, [{1: rows}] * len(caches)),
         inputs=["mel", "opening", "frames", "past", *caches],

@@ -6,8 +6,6 @@ rows of what is new are written. On a card: `runtime.ort.device_stages`.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from minicpmo_ros.errors import EngineError
+from minicpmo_ros.runtime.engines.host_memory import give_back
 from minicpmo_ros.runtime.kv import KvRows
 from minicpmo_ros.runtime.stages import Array
 
@@ -76,20 +75,14 @@ def session(
             f" `minicpmo engines clean {file.parent.name}` and build it again"
         )
         raise EngineError(f"{said} {file}: {reason(error)}; {repair}") from None
-    _give_back()
+    # Weights as they were before they were packed: as much again as the weights themselves.
+    give_back()
     return loaded
 
 
 def reason(error: Exception) -> str:
     """What an error of onnxruntime says, without where in its code."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def _give_back() -> None:
-    """Memory that loading took and freed: weights as they were before they were packed. Glibc would
-    keep it, as much again as the weights themselves."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @functools.cache
