@@ -25,12 +25,15 @@ from minicpmo_ros.brains.local.pictures import as_float, readable
 from minicpmo_ros.duplex.config import DuplexConfig, WindowConfig
 from minicpmo_ros.duplex.conversation import Conversation
 from minicpmo_ros.model.checkpoint import Checkpoint
+from minicpmo_ros.model.mel import StreamingMel
+from minicpmo_ros.model.picture import slices
 from minicpmo_ros.model.prompts import duplex_prompt
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.replay.calibration import (
     Script,
     calibration_sequences,
     conversation_of,
+    recorded_inputs,
     units_of,
 )
 from minicpmo_ros.runtime.recording import RecordedContext, RecordingNetwork
@@ -192,3 +195,19 @@ def test_a_recorded_context_forgets_as_a_cache_does(checkpoint: Path) -> None:
     context.truncate(3)
     assert holds(6, 7, 2)
     assert context.logits(np.zeros((1, 1))).shape == (1024,) and context.asked == [2]
+
+
+def test_what_encoders_are_given_is_recorded_with_it(checkpoint: Path, recording: Path) -> None:
+    (found,) = recorded_inputs(checkpoint, [recording])
+    config = Checkpoint(checkpoint).config
+    with open_bag(recording) as bag:
+        units = list(units_of(bag))
+    mel = StreamingMel(config.audio.mels)
+    assert len(found.mels) == SECONDS
+    for unit, window in zip(units, found.mels, strict=True):
+        assert np.array_equal(mel.push(as_float(unit.samples)), window)
+    (first,) = slices(units[0].pictures[0].rgb(), 1, config.slices)
+    assert len(found.slices) == SECONDS
+    assert np.array_equal(found.slices[0].pixels, first.pixels)
+    (same,) = calibration_sequences(checkpoint, [recording])
+    assert np.array_equal(found.sequence.embeds, same.embeds)
