@@ -223,14 +223,27 @@ def bench_engines(
     hours: Annotated[float, typer.Option(min=0.01, help="Of the long session.")] = 2.0,
     threads: Annotated[int, typer.Option(min=0, help="On a CPU; 0: one a core.")] = 0,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Any but cpu: the network that it builds, by itself.")
+    ] = "cpu",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Directory; the recipe's network of it, by itself.")
+    ] = None,
 ) -> None:
     """Stages from files against torch, llama.cpp and a read of their bytes; memory of it all."""
     from minicpmo_ros.model.cli import need_torch
 
     need_torch()
-    from minicpmo_ros.bench.engines import bench
+    if recipe == "cpu" and checkpoint is None:
+        from minicpmo_ros.bench.engines import bench
 
-    bench(size, units, tokens, hours, threads, json)
+        bench(size, units, tokens, hours, threads, json)
+    else:
+        from minicpmo_ros.bench import built
+        from minicpmo_ros.model.shipped import checkpoint_directory
+
+        directory = None if checkpoint is None else checkpoint_directory(checkpoint)
+        built.bench(recipe, size, directory, threads, json)
 
 
 @bench_app.command("speech")

@@ -1,8 +1,10 @@
-"""The network in torch on a card: times, share of its memory's speed, real-time factor."""
+"""The network on a card: times, share of its memory's speed, real-time factor; in torch here, as a
+recipe builds it in `built`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -20,6 +22,7 @@ from minicpmo_ros.model.packed import size_of
 from minicpmo_ros.model.picture import slices
 from minicpmo_ros.model.speech import SpeechDecoder
 from minicpmo_ros.model.vision import VisionStage
+from minicpmo_ros.runtime.api import Network, Rows
 from minicpmo_ros.runtime.torch_int4 import check_device, to_int4
 from minicpmo_ros.runtime.torch_runtime import TorchNetwork
 
@@ -35,7 +38,7 @@ def measure(
     precision: str,
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Times in ms, bytes, and shares, by name.
+    """Times in ms, see `network_ms`, and peak_gb.
 
     Args:
         precision: bf16, or int4 (of the language model).
@@ -44,11 +47,35 @@ def measure(
     network = _random(config, device, precision)
     llm = network.stages["llm"]
     assert isinstance(llm, Llm)
+    embeds = torch.randn(PAST + PREFILL, config.llm.hidden)
+    given = embeds.to(device=device, dtype=llm.model.norm.weight.dtype)
+    weights = size_of(llm) - llm.model.embed_tokens.weight.nbytes
+    found = network_ms(network, given, weights, device, DuplexConfig(forced_listens=0), advance)
+    found["peak_gb"] = peak_bytes(device) / 1e9
+    return found
+
+
+def network_ms(
+    network: Network,
+    embeds: Any,
+    weights: int,
+    device: torch.device | None,
+    config: DuplexConfig,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Times in ms, by name: of a token behind PAST others, of a read of what it reads, of PREFILL
+    tokens, a picture, a second of sound, and units.
+
+    Args:
+        embeds: [PAST + PREFILL, hidden], as the network's contexts read them.
+        weights: bytes that a token reads of them.
+        device: whose memory is read; None: torch does not reach it, and the read is left out.
+        config: of the units.
+    """
     context = network.context(PAST + PREFILL)
-    random = torch.randn(PAST + PREFILL, config.llm.hidden)
-    embeds = random.to(device=device, dtype=llm.model.norm.weight.dtype)
     context.read(embeds[:PAST])
-    state: dict[str, object] = {}
+    state: dict[str, Rows] = {}
+    waits = device or torch.device("cpu")
 
     def read(rows: int) -> Callable[[], object]:
         def work() -> None:
@@ -59,45 +86,52 @@ def measure(
 
     def token() -> None:
         read(1)()
-        context.logits(state["hidden"])  # type: ignore[arg-type]
+        context.logits(state["hidden"])
 
-    weights = size_of(llm) - llm.model.embed_tokens.weight.nbytes
     kv = context.nbytes * PAST // context.capacity
-    shown = slices(noise_picture(0), 1, config.slices)
+    shown = slices(noise_picture(0), 1, network.config.slices)
     ears, second = network.ears(), noise_sound(1)
-    found = {
-        "token_ms": repeat(token, device),
-        "read_ms": read_ms(weights + kv, device),
-        "prefill_ms": repeat(read(PREFILL), device),
-        "vision_ms": repeat(lambda: network.look(shown), device),
-        "audio_ms": repeat(lambda: ears.step(second), device),
+    found = {"token_ms": repeat(token, waits)}
+    if device is not None:
+        found["read_ms"] = read_ms(weights + kv, device)
+    found |= {
+        "prefill_ms": repeat(read(PREFILL), waits),
+        "vision_ms": repeat(lambda: network.look(shown), waits),
+        "audio_ms": repeat(lambda: ears.step(second), waits),
     }
     advance()
-    tokenizer = random_tokenizer(config.llm.vocab)
-    times = unit_ms(network, tokenizer, UNITS, DuplexConfig(forced_listens=0), advance)
-    found |= {f"unit_{name}_ms": value for name, value in times.items() if name != "loop_percent"}
-    found["peak_gb"] = peak_bytes(device) / 1e9
-    return found
+    tokenizer = random_tokenizer(network.config.llm.vocab)
+    times = unit_ms(network, tokenizer, UNITS, config, advance)
+    return found | {f"unit_{name}_ms": ms for name, ms in times.items() if name != "loop_percent"}
 
 
-def figures(found: dict[str, float], name: str) -> list[Figure]:
-    """name: of the precision."""
-    of_memory = found["read_ms"] / found["token_ms"]
+def figures(found: dict[str, float], name: str, full: bool = True) -> list[Figure]:
+    """Those of one network, beside what others measured of theirs.
+
+    Args:
+        found: of `network_ms`, and what else was measured; "peak_gb" is memory of the card.
+        name: what figures' names begin with.
+        full: it has the published sizes, for which the goals are.
+    """
+    notes = {"peak_gb": f"(authors, int4: {ANCHORS['gb']:g})"}
+    made = [
+        Figure(f"{name}.{key}", value, _unit(key), notes.get(key, ""))
+        for key, value in found.items()
+    ]
+    if "read_ms" in found:
+        share, of_memory = f"{name}.share_of_memory_speed", found["read_ms"] / found["token_ms"]
+        made.append(Figure.at_least(share, of_memory, 0.6) if full else Figure(share, of_memory))
+    rate, anchor = 1000.0 / found["token_ms"], f"{ANCHORS['tokens_per_s']:g}"
     rtf = max(found["unit_speak_ms"], found["unit_listen_ms"]) / 1000.0
-    made = [Figure(f"engines.cuda.{name}.{key}", value) for key, value in found.items()]
     return [
         *made,
-        Figure.at_least(f"engines.cuda.{name}.share_of_memory_speed", of_memory, 0.6),
-        Figure(
-            f"engines.cuda.{name}.tokens_per_s",
-            1000.0 / found["token_ms"],
-            "1/s",
-            f"(authors, RTX 4090: {ANCHORS['tokens_per_s']:g})",
-        ),
-        Figure(
-            f"engines.cuda.{name}.rtf", rtf, "", f"(llama.cpp-omni, RTX 4090: {ANCHORS['rtf']:g})"
-        ),
+        Figure(f"{name}.tokens_per_s", rate, "1/s", f"(authors, RTX 4090: {anchor})"),
+        Figure(f"{name}.rtf", rtf, "", f"(llama.cpp-omni, RTX 4090: {ANCHORS['rtf']:g})"),
     ]
+
+
+def _unit(key: str) -> str:
+    return {"ms": "ms", "gb": "GB", "s": "s"}.get(key.rsplit("_", 1)[-1], "")
 
 
 def _random(config: ModelConfig, device: torch.device, precision: str) -> TorchNetwork:

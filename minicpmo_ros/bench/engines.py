@@ -3,9 +3,6 @@ llama.cpp, all in one run."""
 
 from __future__ import annotations
 
-import json as jsonlib
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +12,18 @@ import torch
 from rich.progress import Progress
 from rich.table import Table
 
-from minicpmo_ros.bench import card, llamacpp
+from minicpmo_ros.bench import apart, card, llamacpp, speech
 from minicpmo_ros.bench.encoders import encoder_ms
 from minicpmo_ros.bench.figures import Figure, show
 from minicpmo_ros.bench.growth import HOUR, STEPS, growth_ms, last_over_first, session_ms
-from minicpmo_ros.bench.layers import layer_ms
+from minicpmo_ros.bench.layers import head_ms, layer_ms, model_ms
 from minicpmo_ros.bench.noise import random_tokenizer
 from minicpmo_ros.bench.random_pieces import write_random
 from minicpmo_ros.bench.whole import least_tokens
 from minicpmo_ros.errors import ConfigError, EngineError
 from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.flow.config import FlowConfig
+from minicpmo_ros.model.hift.config import HiftConfig
 from minicpmo_ros.model.tiny import SIZES, config_json
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.runtime.api import Network
@@ -32,7 +31,8 @@ from minicpmo_ros.runtime.engines import recipe
 from minicpmo_ros.runtime.engines.disk import check_disk
 from minicpmo_ros.runtime.engines.host_memory import available_bytes
 from minicpmo_ros.runtime.engines.pieces import pieces
-from minicpmo_ros.runtime.engines.planning import planned, run_memory
+from minicpmo_ros.runtime.engines.planning import planned, run_memory, vocoder_memory
+from minicpmo_ros.runtime.export.vocoder_weights import sized
 from minicpmo_ros.runtime.load import assemble
 
 # The published PyTorch code at full size in bfloat16, on two cores of an EPYC server (ms).
@@ -77,10 +77,10 @@ def bench(
     wanted = recipe.load(RECIPE)
     if threads:
         torch.set_num_threads(threads)
-    _check_room(config, wanted, tokens)
+    _check_room(config, wanted, tokens, size)
     growth, session = (GROWTH_SIZE, SESSION_SIZE) if size == "full" else (size, size)
     seconds = int(hours * HOUR)
-    total = 2 + len(pieces(config, wanted)) + 2 * units + STEPS + seconds
+    total = 3 + len(pieces(config, wanted)) + 3 * units + STEPS + seconds
     with Progress(transient=True) as bar:
         task = bar.add_task("layers", total=total)
 
@@ -94,9 +94,25 @@ def bench(
         advance()
         with tempfile.TemporaryDirectory(prefix="minicpmo_bench_") as folder:
             bar.update(task, description=f"{size}: files")
-            write_random(config, pieces(config, wanted), Path(folder), lambda name: advance())
+            files = write_random(
+                config, pieces(config, wanted), Path(folder), lambda name: advance()
+            )
+            bar.update(task, description=f"{size}: head")
+            head = next(piece for piece in files if piece.name == "llm.head")
+            heads = head_ms(config, head, files[head], threads)
+            advance()
+            spec = {
+                "config": config_json(size),
+                "recipe": _plain(RECIPE),
+                "folder": folder,
+                "units": units,
+                "tokens": tokens,
+                "threads": threads,
+            }
             bar.update(task, description=f"{size}: units")
-            whole = _whole(size, Path(folder), units, tokens, threads, advance)
+            whole = apart.measured(spec, advance)
+            bar.update(task, description=f"{size}: units, its own voice")
+            whole |= _voiced(apart.own_voice(spec, *_vocoder(size), speech.VOICE_TOKENS, advance))
         bar.update(task, description="growth")
         grown = _lived(growth, threads, lambda one, words: growth_ms(one, words, advance))
         bar.update(task, description=f"{hours:g} hours")
@@ -105,17 +121,16 @@ def bench(
             times = _lived(
                 session, threads, lambda one, words: session_ms(one, words, seconds, advance)
             )
-        cards: list[Figure] = []
-        if torch.cuda.is_available():
-            for precision in ("bf16", "int4"):
-                bar.update(task, description=f"{size}: {precision} on the card")
-                found = card.measure(config, torch.device("cuda"), precision)
-                cards += card.figures(found, precision)
+        bar.update(task, description=f"{size}: in torch on the card")
+        cards = _card_figures(size, config) if torch.cuda.is_available() else []
+        model = model_ms(config, layers, heads)
         bar.console.print(_layers_table(layers))
+        bar.console.print(_model_table(config.llm.layers, model))
         bar.console.print(_encoders_table(encoders))
         bar.console.print(_growth_table(growth, grown))
     figures = _figures(size, layers, encoders, whole)
     prefix = _prefix(size)
+    figures += _model_figures(prefix, model)
     figures += [Figure(f"{prefix}unit_ms.{name}", ms, "ms") for name, ms in grown.items()]
     if times:
         name = f"{prefix}session_{hours:g}h_unit_time_ratio"
@@ -133,48 +148,30 @@ def bench(
     show("minicpmo bench engines", figures, json, conditions)
 
 
-def _check_room(config: ModelConfig, wanted: recipe.Recipe, tokens: int) -> None:
+def _check_room(config: ModelConfig, wanted: recipe.Recipe, tokens: int, size: str) -> None:
     """Raise EngineError before files are written that nothing can be measured with."""
-    disk = planned(config, wanted, set()).disk
+    voice = sized(*_vocoder(size))
+    disk = planned(config, wanted, set(), voice).disk
     check_disk(Path(tempfile.gettempdir()), 2 * disk, "the random network")
-    need, free = run_memory(config, wanted, tokens).total, available_bytes()
+    need = run_memory(config, wanted, tokens).total + vocoder_memory(voice, wanted)
+    free = available_bytes()
     if free and need > free:
         raise EngineError(
-            f"the whole network takes {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free;"
+            f"the network with a vocoder takes {need / 1e9:.1f} GB of memory,"
+            f" {free / 1e9:.1f} GB are free;"
             f" --size takes {', '.join(SIZES)}"
         )
 
 
-def _whole(
-    size: str, folder: Path, units: int, tokens: int, threads: int, advance: Callable[[], None]
-) -> Found:
-    """See `whole.measure`; in a process of its own."""
-    spec = {
-        "config": config_json(size),
-        "recipe": _plain(RECIPE),
-        "folder": str(folder),
-        "units": units,
-        "tokens": tokens,
-        "threads": threads,
-    }
-    file = folder / "spec.json"
-    file.write_text(jsonlib.dumps(spec))
-    command = [sys.executable, "-m", "minicpmo_ros.bench.whole", str(file)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None and process.stdout is not None
-        said = []
-        for line in process.stderr:
-            if line.strip() == "unit":
-                advance()
-            else:
-                said.append(line)
-        printed = process.stdout.read()
-    if process.returncode:
-        raise EngineError(f"the whole network failed ({process.returncode}): {''.join(said)}")
-    found: Found = jsonlib.loads(printed)
-    return found
+def _vocoder(size: str) -> tuple[FlowConfig, HiftConfig]:
+    """Sizes of the one that goes with a network: the published one's, or those of tests."""
+    return speech.SIZES["full" if size == "full" else "tiny"]
+
+
+def _voiced(found: Found) -> Found:
+    """Beside the figures of a network without a vocoder."""
+    sounds = {name: value for name, value in found.items() if name.startswith("unit.")}
+    return sounds | {"rss.voiced": found["rss.peak"]}
 
 
 def _plain(name: str) -> dict[str, Any]:
@@ -234,10 +231,31 @@ def _figures(size: str, layers: Found, encoders: Found, whole: Found) -> list[Fi
     figures.append(at_most(f"{name}rss_gb_{size}_int4", peak, MEMORY_GB, "GB"))
     figures.append(Figure(f"{name}rss_gb_loaded", whole["rss.loaded"] / 1e9, "GB"))
     figures.append(Figure(f"{name}loading_s", whole["loading_s"], "s"))
-    kinds = ("listen", "speak", "first_sound")
+    if "rss.voiced" in whole:
+        figures.append(Figure(f"{name}rss_gb_with_vocoder", whole["rss.voiced"] / 1e9, "GB"))
+    kinds = ("listen", "speak", "first_sound", "first_own_sound")
     for unit in (*kinds, *(f"{kind}_early" for kind in kinds), "settle"):
         if f"unit.{unit}" in whole:
             figures.append(Figure(f"{name}unit_{unit}_ms", whole[f"unit.{unit}"], "ms"))
+    return figures
+
+
+def _model_figures(prefix: str, model: dict[str, Found]) -> list[Figure]:
+    """Of a token of the whole language model. Ours has no suffix."""
+    figures = []
+    for way, found in model.items():
+        suffix = {"ours": "", "llama.cpp": ".llamacpp"}.get(way, f".{way.replace(' ', '_')}")
+        figures.append(Figure(f"{prefix}model_token_ms{suffix}", found["token"], "ms"))
+        figures.append(Figure(f"{prefix}model_tokens_per_s{suffix}", found["rate"], "1/s"))
+    return [*figures, Figure(f"{prefix}head_ms", model["ours"]["head"], "ms")]
+
+
+def _card_figures(size: str, config: ModelConfig) -> list[Figure]:
+    """Of the network in torch on the first card."""
+    figures = []
+    for precision in ("bf16", "int4"):
+        found = card.measure(config, torch.device("cuda"), precision)
+        figures += card.figures(found, f"{_prefix(size)}cuda.{precision}", size == "full")
     return figures
 
 
@@ -249,6 +267,19 @@ def _layers_table(found: Found) -> Table:
     for step, text in (("decode", "read 1"), ("prefill", "read 74")):
         cells = (found.get(f"{step}.{way}") for way in ways)
         table.add_row(text, *("" if ms is None else f"{ms:.2f}" for ms in cells))
+    return table
+
+
+def _model_table(layers: int, model: dict[str, Found]) -> Table:
+    title = (
+        "a token of the whole model, reckoned from a layer and the head; llama.cpp's head by its"
+    )
+    table = Table(title=f"{title} bytes", title_justify="left", box=None)
+    for heading in ("", *model):
+        table.add_column(heading, justify="right")
+    rows = {"layers": f"{layers} layers, ms", "head": "head, ms", "token": "a token, ms"}
+    for name, text in (rows | {"rate": "tokens a second"}).items():
+        table.add_row(text, *(f"{found[name]:.4g}" for found in model.values()))
     return table
 
 

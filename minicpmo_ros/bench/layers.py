@@ -1,4 +1,5 @@
-"""Layers of the language model in four bits, against a read of their bytes, torch and llama.cpp."""
+"""Layers of the language model in four bits and its head, against a read of their bytes, torch and
+llama.cpp; and a token of the whole model, reckoned from them."""
 
 from __future__ import annotations
 
@@ -10,15 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from minicpmo_ros.bench import llamacpp
 from minicpmo_ros.bench.random_network import random_stage
 from minicpmo_ros.bench.random_pieces import write_random
+from minicpmo_ros.bench.stages import layer_parameters
 from minicpmo_ros.bench.turn_about import turn_about
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.decoder import Decoder
 from minicpmo_ros.runtime.engines.pieces import Piece
-from minicpmo_ros.runtime.ort.stages import OrtCachedStage
+from minicpmo_ros.runtime.ort.stages import OrtCachedStage, OrtStage
 
 LAYERS = 4  # that are made to time one
 PAST = 512  # tokens that are read before
@@ -28,7 +31,8 @@ Times = dict[str, float]
 
 def layer_ms(config: ModelConfig, threads: int, rounds: int = 9) -> Times:
     """Time of a layer, ms: "decode.ours", "decode.read", "decode.torch bf16", "prefill.ours" and so
-    on; "llama.cpp" where it is installed."""
+    on; "llama.cpp" where it is installed. The read is of the weights, and of the keys and values of
+    PAST tokens. Of LAYERS layers the last has the final norm."""
     few = replace(config, llm=replace(config.llm, layers=LAYERS))
     llm = few.llm
     embeds = np.random.default_rng(0).standard_normal((PAST + PREFILL, llm.hidden))
@@ -41,8 +45,8 @@ def layer_ms(config: ModelConfig, threads: int, rounds: int = 9) -> Times:
         cache = ours.cache(PAST + PREFILL)
         ours.step({"embeds": embeds[:PAST]}, cache, 0, PAST)
         theirs = _torch(few, torch.bfloat16, embeds)
-        weights = piece.nbytes(few)
-        block = torch.ones(weights // 8, dtype=torch.int64)
+        in_use = llm.kv_values_per_token * PAST * embeds.itemsize  # as our cache has them
+        block = _block(piece.nbytes(few) + in_use)
         other = None
         if llamacpp.missing() is None:
             other = stack.enter_context(llamacpp.LlamaCpp(llm, PAST, PREFILL, threads))
@@ -60,6 +64,55 @@ def layer_ms(config: ModelConfig, threads: int, rounds: int = 9) -> Times:
             times = turn_about(works, rounds)
             found |= {f"{name}.{way}": ms / LAYERS for way, ms in times.items()}
     return found
+
+
+def head_ms(config: ModelConfig, piece: Piece, file: Path, threads: int, rounds: int = 9) -> Times:
+    """Time of the head, hidden state to logits, ms: "ours", "read", "torch bf16".
+
+    Args:
+        piece: "llm.head" of a recipe for onnxruntime on a CPU. file: of it.
+    """
+    llm = config.llm
+    hidden = np.random.default_rng(0).standard_normal((1, llm.hidden)).astype(np.float32)
+    given = torch.from_numpy(hidden).to(torch.bfloat16)
+    ours = OrtStage(file, threads)
+    # Only what lies below a module is packed for the processor.
+    theirs = random_stage(
+        lambda: nn.Sequential(nn.Linear(llm.hidden, llm.vocab, bias=False)),
+        torch.bfloat16,
+        torch.device("cpu"),
+    )
+    works: dict[str, Callable[[], object]] = {
+        "ours": lambda: ours.run({"hidden": hidden}),
+        "torch bf16": lambda: theirs(given).to(torch.float32),
+        "read": _block(piece.nbytes(config)).sum,
+    }
+    return turn_about(works, rounds)
+
+
+def model_ms(config: ModelConfig, layers: Times, head: Times) -> dict[str, Times]:
+    """A token of the whole language model, by way: "layers", "head" and "token" in ms, "rate" in
+    tokens a second. Reckoned: all layers take as long as those of `layer_ms`, and a way's head that
+    was not measured as long as its layers with as many weights."""
+    share = config.llm.vocab * config.llm.hidden / layer_parameters(config)
+    found = {}
+    for way in ("ours", "read", "torch bf16", "llama.cpp"):
+        if (layer := layers.get(f"decode.{way}")) is None:
+            continue
+        end = head.get(way, layer * share)
+        token = config.llm.layers * layer + end
+        found[way] = {
+            "layers": config.llm.layers * layer,
+            "head": end,
+            "token": token,
+            "rate": 1e3 / token,
+        }
+    return found
+
+
+def _block(nbytes: int) -> torch.Tensor:
+    """Memory to be read."""
+    return torch.ones(max(nbytes // 8, 1), dtype=torch.int64)
 
 
 def _torch(

@@ -13,8 +13,11 @@ import numpy as np
 from minicpmo_ros.bench.noise import noise_picture, noise_sound
 from minicpmo_ros.duplex.config import DuplexConfig
 from minicpmo_ros.duplex.conversation import Conversation
+from minicpmo_ros.duplex.outcome import Outcome
 from minicpmo_ros.duplex.pictures import Shown
 from minicpmo_ros.duplex.sampler import TokenSampler
+from minicpmo_ros.duplex.vocoding import Vocoder
+from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.prompts import duplex_prompt
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.runtime.api import Logits, Network
@@ -89,19 +92,26 @@ def unit_ms(
     advance: Callable[[], None] = lambda: None,
     prompt_tokens: int = 0,
     speak: Callable[[str], object] | None = None,
+    vocoder: Vocoder | None = None,
 ) -> dict[str, float]:
     """Medians over units with a picture each, five that listen and three that speak in turn.
 
     Args:
         prompt_tokens: so long a prompt is read first, beside the model's own.
         speak: makes sound of a unit's words.
+        vocoder: makes sound of a unit's codes, piece by piece as the node publishes it: "speak" is
+            then to the decision alone.
 
     Returns:
         ms: listening and speaking units, from their end to what they came to, with their picture
         looked at then or, "_early", before; "settle", which is after that; "loop", what of a unit
         is neither network nor the cutting of its picture, and its share of the whole in percent;
         with `speak`, "first_sound" and "first_sound_early", from the end of the unit that begins a
-        turn to the sound of its words.
+        turn to the sound of its words; with `vocoder`, "first_own_sound" and
+        "first_own_sound_early", to the first samples of it.
+
+    Raises:
+        EngineError: speech fails; the message says why.
     """
     clock = _Clock()
     script = Script(tokenizer)
@@ -110,6 +120,7 @@ def unit_ms(
         tokenizer,
         config,
         sampler=script,
+        vocoder=vocoder,
     )
     prefix, suffix = duplex_prompt().ids(tokenizer)
     filling = tokenizer.encode(" and so on") * prompt_tokens
@@ -117,6 +128,7 @@ def unit_ms(
     control = tokenizer.control
     words = tokenizer.encode(" one two three four five six seven eight nine ten")[:WORDS]
     second, picture = noise_sound(1), noise_picture(0)
+    how = {} if vocoder is None else {"streamed": True}
     spans: dict[str, list[float]] = defaultdict(list)
     whole = 0.0
     for number in range(units):
@@ -129,13 +141,13 @@ def unit_ms(
             conversation.show(shown)
         clock.ms = 0.0
         began = time.perf_counter()
-        outcome = conversation.hear(second, shown)
-        decided = time.perf_counter()
-        if speak is not None and place == LOOP - TURN:
-            speak(outcome.utterance.text)
-            sounds = "first_sound_early" if early else "first_sound"
-            spans[sounds].append((time.perf_counter() - began) * MS)
-        heard = time.perf_counter()
+        outcome = conversation.hear(second, shown, **how)
+        decided, of_network = time.perf_counter(), clock.ms
+        if place == LOOP - TURN and (sounds := _first_sound(outcome, speak, vocoder)):
+            spans[sounds + "_early" * early].append((time.perf_counter() - began) * MS)
+        if outcome.utterance.problem:  # and what of it was not made yet is made here
+            raise EngineError(outcome.utterance.problem)
+        heard, clock.ms = time.perf_counter(), of_network
         conversation.settle()
         ended = time.perf_counter()
         if number:  # the first warms up
@@ -149,6 +161,18 @@ def unit_ms(
     found = {name: median(values) for name, values in spans.items()}
     found["loop_percent"] = 100.0 * sum(spans["loop"]) / whole
     return found
+
+
+def _first_sound(
+    outcome: Outcome, speak: Callable[[str], object] | None, vocoder: Vocoder | None
+) -> str:
+    """Make the first sound of a unit; what it is called, empty where there is none."""
+    if vocoder is not None:
+        return "first_own_sound" if next(outcome.saying.pieces, None) else ""
+    if speak is None:
+        return ""
+    speak(outcome.utterance.text)
+    return "first_sound"
 
 
 def script_tokens(number: int, control: Any, words: Sequence[int]) -> list[int]:

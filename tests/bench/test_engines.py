@@ -16,7 +16,18 @@ torch = pytest.importorskip("torch", reason="the network needs the extra model")
 pytest.importorskip("onnx", reason="writing ONNX files needs the extra export")
 pytest.importorskip("onnxscript", reason="writing ONNX files needs the extra export")
 
-from minicpmo_ros.bench import encoders, engines, growth, layers, llamacpp, turn_about  # noqa: E402
+from minicpmo_ros.bench import (  # noqa: E402
+    apart,
+    card,
+    encoders,
+    engines,
+    growth,
+    layers,
+    llamacpp,
+    speech,
+    stages,
+    turn_about,
+)
 from minicpmo_ros.bench.noise import noise_picture, random_tokenizer  # noqa: E402
 from minicpmo_ros.bench.random_network import random_network  # noqa: E402
 from minicpmo_ros.bench.random_pieces import write_random  # noqa: E402
@@ -29,6 +40,8 @@ from minicpmo_ros.model.tiny import config_json  # noqa: E402
 from minicpmo_ros.runtime.engines import disk  # noqa: E402
 from minicpmo_ros.runtime.engines.pieces import Piece  # noqa: E402
 
+# What is written and traced takes a minute of a processor.
+pytestmark = pytest.mark.timeout(300)
 VOCAB = 2048
 TOKENS = 3000
 
@@ -71,6 +84,7 @@ def _in_a_hurry(monkeypatch: pytest.MonkeyPatch, written: Callable[..., Any]) ->
     monkeypatch.setattr(engines, "config_json", lambda size: config_json(size, VOCAB))
     monkeypatch.setattr(layers, "LAYERS", 2)  # as the whole network has
     monkeypatch.setattr(layers.layer_ms, "__defaults__", (1,))
+    monkeypatch.setattr(layers.head_ms, "__defaults__", (1,))
     monkeypatch.setattr(encoders.encoder_ms, "__defaults__", (1,))
     monkeypatch.setattr(growth, "UNITS", 2)
     for name, few in (("PICTURES", (0, 2)), ("SLICES", (1,)), ("CONTEXTS", (600,))):
@@ -84,14 +98,16 @@ def test_every_figure_that_is_promised_is_measured(
 ) -> None:
     measured: dict[str, float] = {}
     units: list[int] = []
-    whole = engines._whole
+    really = apart.measured
 
-    def noted(*given: Any) -> dict[str, float]:
-        advance = given[-1]
-        measured.update(whole(*given[:-1], lambda: (units.append(1), advance())))
+    def noted(spec: Any, advance: Any) -> dict[str, float]:
+        measured.update(really(spec, lambda: (units.append(1), advance())))
         return measured
 
-    monkeypatch.setattr(engines, "_whole", noted)
+    monkeypatch.setattr(apart, "measured", noted)
+    # See the test of it.
+    voiced = {"unit.first_own_sound": 5.0, "unit.first_own_sound_early": 4.0, "rss.peak": 7e9}
+    monkeypatch.setattr(apart, "own_voice", lambda *given: voiced)
     out = tmp_path / "figures.json"
     engines.bench("tiny", 2 * LOOP, TOKENS, 11 / 3600, 1, out)
     found = json.loads(out.read_text())
@@ -102,10 +118,13 @@ def test_every_figure_that_is_promised_is_measured(
     promised |= {f"{stage}_over_torch_{kind}" for stage in ("vision", "audio") for kind in KINDS}
     promised |= {f"unit_{kind}_ms" for kind in ("listen", "listen_early", "speak", "speak_early")}
     promised |= {f"unit_{kind}_ms" for kind in ("first_sound", "first_sound_early")}
+    promised |= {f"unit_{kind}_ms" for kind in ("first_own_sound", "first_own_sound_early")}
+    promised |= {"rss_gb_with_vocoder", "head_ms", "model_token_ms", "model_tokens_per_s"}
+    promised |= {f"model_tokens_per_s.{way}" for way in ("read", "torch_bf16")}
     promised |= {f"unit_ms.{name}" for name in ("pictures.0", "pictures.2", "slices.1")}
     promised |= {"unit_ms.context.600", "session_0.00305556h_unit_time_ratio"}
     if llamacpp.missing() is None:
-        promised |= {"decode_over_llamacpp", "prefill_over_llamacpp"}
+        promised |= {"decode_over_llamacpp", "prefill_over_llamacpp", "model_token_ms.llamacpp"}
     assert {f"engines.tiny.{name}" for name in promised} <= figures.keys()
     assert all(value > 0 for value in figures.values())
     # What is said of memory is that of a robot, which has no torch.
@@ -115,12 +134,28 @@ def test_every_figure_that_is_promised_is_measured(
     # 16 units with a picture each, behind so long a prompt that all tokens are used.
     assert measured["prompt"] + 16 * (64 + 2 + 10 + 12) == TOKENS - 80
     assert len(units) == 2 * 16
+    assert figures["engines.tiny.rss_gb_with_vocoder"] == 7
+    assert figures["engines.tiny.unit_first_own_sound_early_ms"] == 4
     printed = capsys.readouterr().out
+    assert "2 layers, ms" in printed
     assert "600 tokens of context" in printed
     assert "read 74" in printed
 
 
 KINDS = ("bf16", "fp32")
+
+
+def test_the_first_sound_of_its_own_voice_is_measured_apart(
+    tmp_path: Path, written: Callable[..., Any]
+) -> None:
+    config = ModelConfig.from_json(config_json("tiny", VOCAB))
+    written(config, engines.pieces(config, engines.recipe.load("cpu")), tmp_path)
+    spec = _spec(tmp_path) | {"config": config_json("tiny", VOCAB), "units": 2 * LOOP}
+    units: list[int] = []
+    found = apart.own_voice(spec, *speech.SIZES["tiny"], 12, lambda: units.append(1))
+    assert len(units) == 2 * LOOP
+    assert found["unit.first_own_sound"] > 0 and found["unit.first_own_sound_early"] > 0
+    assert found["torch"] == 0 and found["rss.peak"] > 0
 
 
 def test_ratios_and_goals_are_of_what_was_measured_in_the_run() -> None:
@@ -150,6 +185,88 @@ def test_ratios_and_goals_are_of_what_was_measured_in_the_run() -> None:
         "engines.loading_s": (3.0, None),
         "engines.unit_speak_ms": (900.0, None),
     }
+
+
+def test_a_token_of_the_whole_model_is_all_layers_and_the_head() -> None:
+    config = ModelConfig.from_json(config_json("full"))
+    times = {"decode.ours": 5.0, "decode.read": 4.0, "decode.torch bf16": 20.0, "prefill.ours": 9.0}
+    heads = {"ours": 20.0, "read": 16.0, "torch bf16": 80.0}
+    found = layers.model_ms(config, times | {"decode.llama.cpp": 10.0}, heads)
+    assert found["ours"] == {"layers": 180, "head": 20, "token": 200, "rate": 5}
+    assert found["read"]["token"] == 36 * 4 + 16
+    assert found["torch bf16"]["token"] == 36 * 20 + 80
+    # A head of 622 million weights, where a layer has 193 million.
+    assert found["llama.cpp"]["head"] == pytest.approx(10 * 622 / 193, rel=0.01)
+    assert list(layers.model_ms(config, times, heads)) == ["ours", "read", "torch bf16"]
+    figures = {one.name: one.value for one in engines._model_figures("engines.", found)}
+    assert figures["engines.model_token_ms"] == 200
+    assert figures["engines.model_tokens_per_s"] == 5
+    assert figures["engines.model_tokens_per_s.torch_bf16"] == 1.25
+    assert figures["engines.head_ms"] == 20
+
+
+@pytest.mark.usefixtures("_in_a_hurry")
+def test_the_floor_is_a_read_of_weights_and_of_keys_and_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    block = layers._block
+    monkeypatch.setattr(layers, "_block", lambda nbytes: (read.append(nbytes), block(nbytes))[1])
+    config = ModelConfig.from_json(config_json("tiny", VOCAB))
+    layers.layer_ms(config, 1)
+    weights = Piece("llm.00", "onnxruntime", "int4", layers=(0, 2)).nbytes(config)
+    # Of two layers, keys and values of 512 tokens: two heads of 32 numbers in single precision.
+    assert read == [weights + 2 * 2 * 512 * 2 * 32 * 4]
+
+
+# -- on a card ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int4"])
+def test_the_bench_of_a_card_measures_what_it_says(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here in main memory, which is a device as any other."""
+    monkeypatch.setattr(stages.repeat, "__defaults__", (0.0,))
+    config = ModelConfig.from_json(config_json("tiny", VOCAB))
+    read: list[int] = []
+    monkeypatch.setattr(card, "read_ms", lambda nbytes, device: float(read.append(nbytes) or 1))
+    advanced: list[int] = []
+    found = card.measure(config, torch.device("cpu"), precision, lambda: advanced.append(1))
+    assert len(advanced) == 1 + card.UNITS
+    # Layers and the head; keys and values of 512 tokens, in half precision.
+    matrices = 2 * stages.layer_parameters(config) + VOCAB * 128
+    kv = 2 * 2 * 512 * 2 * 32 * 2
+    bytes_each = {"bf16": 2.0, "int4": 0.5}[precision]
+    assert read == [pytest.approx(bytes_each * matrices + kv, rel=0.1)]
+    figures = {one.name: one for one in card.figures(found, "engines.cuda.x")}
+    promised = {"token_ms", "read_ms", "prefill_ms", "vision_ms", "audio_ms", "peak_gb", "rtf"}
+    promised |= {f"unit_{kind}_ms" for kind in ("listen", "listen_early", "speak", "speak_early")}
+    promised |= {"tokens_per_s", "share_of_memory_speed"}
+    assert {f"engines.cuda.x.{name}" for name in promised} <= figures.keys()
+    assert all(one.value > 0 for name, one in figures.items() if "loop" not in name)
+
+
+def test_figures_of_a_card_stand_beside_those_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"token_ms": 5.0, "read_ms": 4.0, "unit_listen_ms": 100.0, "unit_speak_ms": 300.0}
+    figures = {one.name: one for one in card.figures(found | {"peak_gb": 9.5}, "x")}
+    assert (figures["x.share_of_memory_speed"].value, figures["x.share_of_memory_speed"].met) == (
+        0.8,
+        True,
+    )
+    assert figures["x.tokens_per_s"].value == 200 and "212" in figures["x.tokens_per_s"].goal
+    assert figures["x.rtf"].value == 0.3 and "0.21" in figures["x.rtf"].goal
+    assert figures["x.peak_gb"].value == 9.5 and "11" in figures["x.peak_gb"].goal
+    config = ModelConfig.from_json(config_json("tiny", VOCAB))
+    monkeypatch.setattr(card, "measure", lambda config, device, precision: found)
+    names = {one.name for one in engines._card_figures("full", config)}
+    assert {"engines.cuda.bf16.token_ms", "engines.cuda.int4.rtf"} <= names
+    names = {one.name for one in engines._card_figures("tiny", config)}
+    assert "engines.tiny.cuda.int4.tokens_per_s" in names
+    # Of other sizes and where the card's memory cannot be read, nothing is asked.
+    assert card.figures(found, "x", full=False)[-3].met is None
+    del found["read_ms"]
+    assert "x.share_of_memory_speed" not in {one.name for one in card.figures(found, "x")}
 
 
 def test_ways_take_turns_and_the_first_round_warms_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +310,7 @@ def test_what_has_no_room_is_refused_before_anything_is_begun(
     with pytest.raises(ConfigError, match="tokens: 1000 must be 1488 or more for 16 units"):
         engines.bench("tiny", 16, 1000)
     monkeypatch.setattr(engines, "available_bytes", lambda: 10**9)
-    with pytest.raises(EngineError, match=r"takes [5-8]\.\d GB of memory, 1\.0 GB are free"):
+    with pytest.raises(EngineError, match=r"takes [6-9]\.\d GB of memory, 1\.0 GB are free"):
         engines.bench("full")
     monkeypatch.setattr(engines, "available_bytes", lambda: 10**12)
     monkeypatch.setattr(disk, "free_bytes", lambda folder: 10**9)
@@ -205,7 +322,12 @@ def test_a_network_that_dies_is_told_with_its_last_words(tmp_path: Path) -> None
     (tmp_path / "vision").mkdir()
     (tmp_path / "vision" / "stage.onnx").write_bytes(b"this is no graph")
     with pytest.raises(EngineError, match=r"the whole network failed \(1\): (?s:.*)stage\.onnx"):
-        engines._whole("tiny", tmp_path, 8, 1000, 1, lambda: None)
+        apart.measured(_spec(tmp_path), lambda: None)
+
+
+def _spec(folder: Path) -> dict[str, Any]:
+    spec = {"config": config_json("tiny"), "recipe": engines._plain("cpu"), "folder": str(folder)}
+    return spec | {"units": 8, "tokens": 1500, "threads": 1}
 
 
 # -- how units grow -------------------------------------------------------------------------
