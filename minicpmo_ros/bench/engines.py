@@ -124,6 +124,9 @@ def bench(
         bar.update(task, description=f"{size}: in torch on the card")
         cards = _card_figures(size, config) if torch.cuda.is_available() else []
         model = model_ms(config, layers, heads)
+        if size != "full":
+            # A small layer's time is that of the call, and tells nothing of a head's.
+            model.pop("llama.cpp", None)
         bar.console.print(_layers_table(layers))
         bar.console.print(_model_table(config.llm.layers, model))
         bar.console.print(_encoders_table(encoders))
