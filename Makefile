@@ -24,7 +24,10 @@ live: ## run on this machine's camera, microphone and speaker
 
 # Tests that meet neither a clock nor ROS: they run side by side, one on each core.
 SIDE_BY_SIDE := $(addprefix tests/,brains duplex media model nano parity runtime timeline) \
-	$(addprefix tests/bench/test_,engines.py llamacpp.py model.py speech.py)
+	$(addprefix tests/bench/test_,built.py engines.py llamacpp.py model.py speech.py) \
+	$(addprefix tests/replay/test_,report_html.py report_png.py report_turns.py report_view.py) \
+	$(addprefix tests/replay/test_scores_,bag.py latency.py panel.py turns.py)
+SLOWEST := --durations=15 --durations-min=4
 
 test: ## run the tests
 	@$(BOOTSTRAP) test
@@ -32,8 +35,8 @@ ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
 	@status=0; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile $(SIDE_BY_SIDE) || status=1; \
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(SIDE_BY_SIDE)) || status=1; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile $(SLOWEST) $(SIDE_BY_SIDE) || status=1; \
+	$(BIN)/python -m pytest $(SLOWEST) $(addprefix --ignore=,$(SIDE_BY_SIDE)) || status=1; \
 	exit $$status
 endif
 
