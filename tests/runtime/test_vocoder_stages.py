@@ -232,7 +232,7 @@ def test_what_is_built_is_of_use_as_long_as_the_assets_are_the_same(
         ({"precision": "fp16"}, r"'fp16' is not for onnxruntime on a CPU, which takes fp32, int8"),
         ({"precision": "fp32", "runtime": "tensorrt_rtx"}, "not for tensorrt_rtx on a card"),
         ({"precision": "int4"}, "vocoder.precision: 'int4' must be one of"),
-        ({"steps": 5}, "key 'vocoder.steps' is unknown"),
+        ({"turns": 5}, "key 'vocoder.turns' is unknown"),
     ],
 )
 def test_what_a_recipe_cannot_mean_is_refused(keys: dict[str, str], message: str) -> None:
