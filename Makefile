@@ -25,7 +25,8 @@ live: ## run on this machine's camera, microphone and speaker
 # Tests that meet neither a clock nor ROS: they run side by side, one on each core.
 SIDE_BY_SIDE := $(addprefix tests/,brains duplex media model nano parity runtime timeline) \
 	$(addprefix tests/bench/test_,built.py engines.py llamacpp.py model.py speech.py) \
-	$(addprefix tests/replay/test_,report_html.py report_png.py report_turns.py report_view.py) \
+	$(addprefix tests/replay/test_,calibration.py from_video.py offline.py scene.py) \
+	$(addprefix tests/replay/test_report_,html.py png.py turns.py view.py) \
 	$(addprefix tests/replay/test_scores_,bag.py latency.py panel.py turns.py)
 SLOWEST := --durations=15 --durations-min=4
 
