@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from minicpmo_ros.bench.process import measured_by
 from minicpmo_ros.bench.random_vocoder import write_assets
-from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.flow.config import FlowConfig
 from minicpmo_ros.model.hift.config import HiftConfig
 from minicpmo_ros.runtime.engines import recipe
@@ -36,23 +33,8 @@ def measured(spec: dict[str, Any], advance: Advance, engines: Path | None = None
     """
     file = Path(spec["folder"]) / "spec.json"
     file.write_text(json.dumps(spec))
-    command = [sys.executable, "-m", "minicpmo_ros.bench.whole", str(file)]
-    env = dict(os.environ) | ({"MINICPMO_ENGINES": str(engines)} if engines else {})
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
-    ) as process:
-        assert process.stderr is not None and process.stdout is not None
-        said = []
-        for line in process.stderr:
-            if line.strip() == "unit":
-                advance()
-            else:
-                said.append(line)
-        printed = process.stdout.read()
-    if process.returncode:
-        raise EngineError(f"the whole network failed ({process.returncode}): {''.join(said)}")
-    found: Found = json.loads(printed)
-    return found
+    module = "minicpmo_ros.bench.whole"
+    return measured_by(module, file, "the whole network", advance, engines)
 
 
 def own_voice(

@@ -1,22 +1,25 @@
-"""A measured process of our own: its start, its lines, its use of processor and memory, its end."""
+"""Processes of our own: one that is measured, its start, its lines, its use of processor and
+memory, its end; and one that measures something by itself and prints what it found."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-from minicpmo_ros.errors import MinicpmoError
+from minicpmo_ros.errors import EngineError, MinicpmoError
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _END_S = 30.0
+_TICK = "one more"
 
 
 class MeasuredProcess:
@@ -119,6 +122,50 @@ class MeasuredProcess:
         except OSError as error:
             self.check()
             raise MinicpmoError(f"the bench needs Linux's /proc: {error}") from error
+
+
+def measured_by(
+    module: str,
+    spec: Path,
+    what: str,
+    advance: Callable[[], None],
+    engines: Path | None = None,
+) -> dict[str, float]:
+    """What `python -m module spec` prints: numbers by name, as JSON.
+
+    Args:
+        what: is measured, for the error.
+        advance: called with every `tick` of the process.
+        engines: the cache of built files; None: the usual one.
+
+    Raises:
+        EngineError: it failed, with its last words.
+    """
+    env = dict(os.environ) | ({"MINICPMO_ENGINES": str(engines)} if engines else {})
+    with subprocess.Popen(
+        [sys.executable, "-m", module, str(spec)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+    ) as process:
+        assert process.stderr is not None and process.stdout is not None
+        said = []
+        for line in process.stderr:
+            if line.strip() == _TICK:
+                advance()
+            else:
+                said.append(line)
+        printed = process.stdout.read()
+    if process.returncode:
+        raise EngineError(f"{what} failed ({process.returncode}): {''.join(said)}")
+    found: dict[str, float] = json.loads(printed)
+    return found
+
+
+def tick() -> None:
+    """In a process that `measured_by` runs: something more is done."""
+    print(_TICK, file=sys.stderr, flush=True)
 
 
 def machine_s() -> float:

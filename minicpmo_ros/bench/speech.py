@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from minicpmo_ros.bench.figures import Figure, show
+from minicpmo_ros.bench.process import measured_by
 from minicpmo_ros.bench.random_vocoder import write_assets
 from minicpmo_ros.bench.speech_turns import SCHEDULES
 from minicpmo_ros.errors import ConfigError, EngineError
@@ -219,26 +218,8 @@ def _measured(way: Way, spec: dict[str, Any], folder: Path, advance: Callable[[]
     file = folder / f"{way.name}.json"
     spec = spec | {"directory": str(folder), "recipe": way.plain}
     file.write_text(jsonlib.dumps(spec | {"frames": str(folder / f"{way.name}.npy")}))
-    command = [sys.executable, "-m", "minicpmo_ros.bench.speech_turns", str(file)]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "MINICPMO_ENGINES": str(folder / "engines")},
-    ) as process:
-        assert process.stderr is not None and process.stdout is not None
-        said = []
-        for line in process.stderr:
-            if line.strip() == "turn":
-                advance()
-            else:
-                said.append(line)
-        printed = process.stdout.read()
-    if process.returncode:
-        raise EngineError(f"{way.name} failed ({process.returncode}): {''.join(said)}")
-    found: Found = jsonlib.loads(printed)
-    return found
+    module = "minicpmo_ros.bench.speech_turns"
+    return measured_by(module, file, way.name, advance, folder / "engines")
 
 
 def _errors(folder: Path, ways: Sequence[Way]) -> dict[Way, float]:

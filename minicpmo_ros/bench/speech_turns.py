@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from minicpmo_ros.bench.process import tick
 from minicpmo_ros.model.flow.config import FlowConfig
 from minicpmo_ros.model.flow.prompt import VoicePrompt
 from minicpmo_ros.model.flow.stream import FlowOptions, FlowStream
@@ -66,7 +67,7 @@ def measure(spec: dict[str, Any]) -> dict[str, float]:
             for _ in range(spec["rounds"] + 1):
                 one, frames = _turn(flow, networks, SCHEDULES[first], spec["tokens"])
                 turns.append(one)
-                _tell()
+                tick()
             names = turns[0].keys()
             found |= {
                 f"{steps}.{first}.{name}": median(one[name] for one in turns[1:]) for name in names
@@ -153,10 +154,6 @@ def _read_ms(nbytes: int) -> float:
         block.sum()
         spans.append((time.perf_counter() - began) * MS)
     return min(spans)
-
-
-def _tell() -> None:
-    print("turn", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

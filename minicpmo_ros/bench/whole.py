@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from minicpmo_ros.bench.noise import random_tokenizer
+from minicpmo_ros.bench.process import tick
 from minicpmo_ros.bench.speech_turns import random_voice
 from minicpmo_ros.bench.units import unit_ms
 from minicpmo_ros.duplex.config import DuplexConfig, WindowConfig
@@ -51,14 +52,14 @@ def measure(spec: dict[str, Any]) -> dict[str, float]:
     config, prompt = _config(spec), _prompt(network.config, spec)
     tokenizer = random_tokenizer(network.config.llm.vocab)
     began = time.perf_counter()
-    found = unit_ms(network, tokenizer, spec["units"], config, _tell, prompt)
+    found = unit_ms(network, tokenizer, spec["units"], config, tick, prompt)
     peak, living_s = peak_bytes(), time.perf_counter() - began
     sounds: dict[str, float] = {}
     # As a robot speaks without a vocoder: no codes, but its words by espeak-ng, where that is.
     with suppress(DeviceError):
         speak = Synthesiser().speak
         worded = replace(config, speaks=False)
-        sounds = unit_ms(network, tokenizer, spec["units"], worded, _tell, prompt, speak)
+        sounds = unit_ms(network, tokenizer, spec["units"], worded, tick, prompt, speak)
     return {
         **{f"unit.{name}": value for name, value in found.items()},
         **{f"unit.{name}": value for name, value in sounds.items() if "first_sound" in name},
@@ -93,7 +94,7 @@ def measure_own_voice(spec: dict[str, Any]) -> dict[str, float]:
         random_tokenizer(network.config.llm.vocab),
         spec["units"],
         _config(spec),
-        _tell,
+        tick,
         _prompt(network.config, spec),
         vocoder=VoiceVocoder(speech, named, steps=wanted.vocoder.steps),
     )
@@ -125,10 +126,6 @@ def _prompt(sizes: ModelConfig, spec: dict[str, Any]) -> int:
     """Tokens of it, so that with the units all are in use."""
     prompt: int = spec["tokens"] - least_tokens(sizes, spec["units"])
     return prompt
-
-
-def _tell() -> None:
-    print("unit", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

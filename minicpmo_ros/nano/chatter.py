@@ -6,7 +6,7 @@ import numpy as np
 
 from minicpmo_ros.media.world.things import COLOURS, KINDS
 from minicpmo_ros.nano.answers import plural
-from minicpmo_ros.nano.wordings import AT, INTENTS, NUMBERS, WORDS
+from minicpmo_ros.nano.wordings import AT, EVERY_WORDING, NUMBERS, WORDS
 
 # Of so many sentences that are for somebody else, and of so many questions beyond it.
 _WILD_SHARE = 0.65
@@ -90,15 +90,7 @@ _BEYOND = (
 )
 
 # What may not stand in a statement, but would by chance.
-_ASKED = (
-    *("and the", "about the"),
-    *(
-        one
-        for some in INTENTS.values()
-        for one in (*some.learned, *some.held_out)
-        if "{" not in one
-    ),
-)
+_ASKED = ("and the", "about the", *(one for one in EVERY_WORDING if "{" not in one))
 
 
 def chatter(rng: np.random.Generator, held_out: bool = False) -> str:

@@ -17,6 +17,7 @@ from minicpmo_ros.nano.wordings import (
     BACKCHANNELS,
     BACKCHANNELS_HELD_OUT,
     ENDINGS,
+    EVERY_WORDING,
     FOREIGN,
     FOREIGN_HELD_OUT,
     INTENTS,
@@ -28,9 +29,6 @@ from minicpmo_ros.nano.wordings import (
 RATE_HZ = 16_000
 # Made of speech, babble is not one of the sounds that come and go.
 _STRETCHES = tuple(kind for kind in NOISES if kind != "babble")
-_COMPLETE = frozenset(
-    one for intent in INTENTS.values() for one in (*intent.learned, *intent.held_out)
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +99,7 @@ class Lines:
         places = [
             at
             for at in range(2, len(words))
-            if " ".join(words[:at]) not in _COMPLETE and "{" not in " ".join(words[:at])
+            if " ".join(words[:at]) not in EVERY_WORDING and "{" not in " ".join(words[:at])
         ]
         if not places:
             return None

@@ -22,7 +22,12 @@ from minicpmo_ros.nano.living import Turn
 from minicpmo_ros.nano.measured import share
 from minicpmo_ros.nano.pieces import active_rms
 from minicpmo_ros.nano.voices import Speaker, random_voice
-from minicpmo_ros.nano.wordings import BACKCHANNELS, BACKCHANNELS_HELD_OUT, INTENTS
+from minicpmo_ros.nano.wordings import (
+    BACKCHANNELS,
+    BACKCHANNELS_HELD_OUT,
+    EVERY_WORDING,
+    INTENTS,
+)
 
 # What is asked before a photograph; the answer is the same to all.
 QUESTIONS = ("what do you see", "how many things are there", "what do you see on the left")
@@ -152,16 +157,19 @@ def _right(words: str) -> str | None:
         wordings = INTENTS.get(intent)
         if wordings and plain in map(_plain, (*wordings.learned, *wordings.held_out)):
             return answer
-    if not plain or plain in map(_plain, (*BACKCHANNELS, *BACKCHANNELS_HELD_OUT)):
+    if not plain or plain in _BACKCHANNELS:
         return None
     if "?" in words or plain.split()[0] in _ASKING:
         return None
-    complete = {_plain(one) for some in INTENTS.values() for one in (*some.learned, *some.held_out)}
-    return None if any(f" {one} " in f" {plain} " for one in complete) else ""
+    return None if any(f" {one} " in f" {plain} " for one in _WORDINGS) else ""
 
 
 def _plain(words: str) -> str:
     return " ".join(re.findall(r"[a-z']+", words.lower()))
+
+
+_BACKCHANNELS = frozenset(map(_plain, (*BACKCHANNELS, *BACKCHANNELS_HELD_OUT)))
+_WORDINGS = frozenset(map(_plain, EVERY_WORDING))
 
 
 def _heard(

@@ -205,6 +205,10 @@ INTENTS: dict[str, Wordings] = {
     ),
 }
 
+EVERY_WORDING = frozenset(
+    one for intent in INTENTS.values() for one in (*intent.learned, *intent.held_out)
+)
+
 OPENINGS = ("please", "hey robot", "okay", "so", "hey nano", "well", "now", "robot")
 ENDINGS = ("please", "now", "robot", "nano")
 OPEN_HELD_OUT = ("um", "excuse me")
