@@ -19,6 +19,7 @@ from minicpmo_ros.media.world.things import Thing
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.answers import SEEING, Memory, Slots, answer
 from minicpmo_ros.nano.asking import Asking
+from minicpmo_ros.nano.chatter import beyond, chatter
 from minicpmo_ros.nano.examples import NO_LABEL, PICTURE, TOKEN
 from minicpmo_ros.nano.spotted import SPOTTED
 from minicpmo_ros.nano.stage_set import StageSet, still_set
@@ -29,10 +30,12 @@ QUESTIONS = 5
 ASKS = 0.7
 # Share of these that ask to be told of something, while nothing is.
 WATCHES = 0.5
+# Share of the others behind which people talk to each other.
+TALKS = 0.5
 # One picture tells of no change, and what is always answered alike needs no practice.
 _ASKED = (SEEING - {"changed"}) | {
     *("watch_appears", "watch_leaves", "watch_turns", "watch_count", "cancel"),
-    *("remember", "recall", "repeat", "count"),
+    *("remember", "recall", "repeat", "count", "unknown"),
 }
 Ints = NDArray[np.int64]
 
@@ -76,7 +79,8 @@ class Questions:
 
     def story(self, stage: StageSet, units: int, rng: np.random.Generator) -> Written:
         """A picture each unit, mostly with a question behind it that is answered at once. Where
-        none is asked, the robot tells of what it was asked to watch for, or listens."""
+        none is asked, the robot tells of what it was asked to watch for, or listens, also to talk
+        that is not for it."""
         asking, memory = Asking(rng, stage, False, soon_s=1), Memory()
         sheet = _Sheet(self._tokenizer, self._queries)
         alerts: list[str] = []
@@ -93,12 +97,16 @@ class Questions:
                 if intent in _ASKED or intent == "changed":
                     sheet.ask(_worded(intent, slots, rng))
                     said = answer(intent, slots, now, memory)
+            elif not said and rng.random() < TALKS:
+                sheet.ask(chatter(rng).split())
             sheet.silence(rng)
             sheet.answer(said)
         return sheet.written()
 
 
 def _worded(intent: str, slots: Slots, rng: np.random.Generator) -> list[str]:
+    if intent == "unknown" and rng.random() < 0.5:
+        return beyond(rng).split()
     return slots.fill(str(rng.choice(INTENTS[intent].learned))).split()
 
 

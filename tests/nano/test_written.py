@@ -9,11 +9,12 @@ import pytest
 
 from minicpmo_ros.media.world.things import Life, Scene, Thing
 from minicpmo_ros.model.tokenizer import Tokenizer
+from minicpmo_ros.nano import written
 from minicpmo_ros.nano.answers import listed
 from minicpmo_ros.nano.examples import NO_LABEL, PICTURE, slots_of
 from minicpmo_ros.nano.sizes import write_settings
 from minicpmo_ros.nano.spotted import SPOTTED
-from minicpmo_ros.nano.stage_set import StageSet, hastened
+from minicpmo_ros.nano.stage_set import StageSet, hastened, still_set
 from minicpmo_ros.nano.written import QUESTIONS, Questions
 
 THINGS = (
@@ -47,10 +48,10 @@ def test_a_third_has_no_more_slots_than_its_share() -> None:
 def test_questions_follow_a_picture_and_only_answers_are_learned(tokenizer: Tokenizer) -> None:
     said: set[str] = set()
     for seed in range(40):
-        written = Questions(tokenizer, 16).about(THINGS, np.random.default_rng(seed))
-        ids, labels = written.ids, written.labels
-        assert len(ids) == len(labels) == len(written.kinds) == len(written.words)
-        assert np.flatnonzero(written.kinds == PICTURE).tolist() == list(range(2, 18))
+        sheet = Questions(tokenizer, 16).about(THINGS, np.random.default_rng(seed))
+        ids, labels = sheet.ids, sheet.labels
+        assert len(ids) == len(labels) == len(sheet.kinds) == len(sheet.words)
+        assert np.flatnonzero(sheet.kinds == PICTURE).tolist() == list(range(2, 18))
         learned = np.flatnonzero(labels != NO_LABEL)
         assert (ids[learned + 1] == labels[learned]).all()
         spoken = labels[learned].tolist()
@@ -60,8 +61,8 @@ def test_questions_follow_a_picture_and_only_answers_are_learned(tokenizer: Toke
             if token == tokenizer.control.turn_eos:
                 said.add(tokenizer.decode(spoken[begun:at]))
                 begun = at + 1
-        assert not (written.words[learned] != NO_LABEL).any()
-        spotted = {int(one) for one in written.words if one > 0}
+        assert not (sheet.words[learned] != NO_LABEL).any()
+        spotted = {int(one) for one in sheet.words if one > 0}
         assert spotted <= {1 + index for index in SPOTTED.values()}
         assert spotted
     assert {"Three.", f"I see {listed(THINGS)}.", "On the right.", "It is blue.", "No."} <= said
@@ -92,6 +93,25 @@ def test_a_story_tells_of_what_was_asked_for_when_its_picture_comes(tokenizer: T
             if "I see a " in spoken:
                 assert ("a blue ball" in spoken) == (number >= 4)
     assert told > 5
+
+
+def test_talk_that_is_for_somebody_else_is_listened_to(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = tokenizer.control
+    talk = "they sold two tickets"
+    monkeypatch.setattr(written, "chatter", lambda rng: talk)
+    talked = 0
+    for seed in range(30):
+        story = Questions(tokenizer, 16).story(still_set(THINGS), 8, np.random.default_rng(seed))
+        ids = story.ids.tolist()
+        begins = [at for at, token in enumerate(ids) if token == control.unit]
+        for begin, end in zip(begins, [*begins[1:], len(ids)], strict=True):
+            asked = [ids[at] for at in range(begin, end) if story.words[at] != NO_LABEL]
+            if talk in tokenizer.decode(asked):
+                assert control.listen in ids[begin:end] and control.speak not in ids[begin:end]
+                talked += 1
+    assert talked > 10
 
 
 def test_a_world_in_a_hurry_is_the_same_world() -> None:
