@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ from minicpmo_ros.nano.written import Questions, Written
 
 # Samples of a long sound that go through a room at once.
 PART = 60 * 16_000
+# Sheets of a story in which nothing is asked but to watch for something.
+WAITS = 3
 ROBOT = Voice("espeak", "en-us", 170)
 SIZES = ((128, 96), (160, 120), (126, 98), (252, 196), (320, 240))
 WIDE_SIZES = ((128, 72), (160, 90), (256, 144))
@@ -132,16 +134,18 @@ class Studio:
             for _ in range(count)
         ]
 
-    def story(self, rng: np.random.Generator, units: int) -> tuple[list[Seen], Written]:
-        """Pictures of a world in a hurry, and what is asked about it in writing."""
+    def story(self, rng: np.random.Generator, units: int) -> tuple[list[Seen], list[Written]]:
+        """Pictures of a world in a hurry, and what is asked about it in writing: in one of them
+        anything, in the others to watch for something."""
         stage = hastened(random_set(rng, 2 * units), 2.0)
         size = SIZES[int(rng.integers(len(SIZES)))]
         seen = [self._encoder.picture(stage, unit, rng, size) for unit in range(units)]
-        return seen, self._questions.story(stage, units, rng)
+        ways = [False, *[True] * WAITS]
+        return seen, [self._questions.story(stage, units, rng, waits=one) for one in ways]
 
-    def about(self, seen: Seen, rng: np.random.Generator) -> Written:
-        """Questions in writing about one picture."""
-        return self._questions.about(seen.things, rng)
+    def about(self, seen: Sequence[Seen], rng: np.random.Generator) -> Written:
+        """Questions in writing about pictures, one after the other."""
+        return self._questions.about([one.things for one in seen], rng)
 
     def loose(self, rng: np.random.Generator, count: int, *, held_out: bool = False) -> list[Seen]:
         """Pictures without an episode."""

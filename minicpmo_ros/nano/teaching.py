@@ -63,13 +63,15 @@ class Pictures:
 
 @dataclass(frozen=True, eq=False)
 class Sheets:
-    """`Written`'s arrays, stacked and padded at their ends: int64 [N, T]."""
+    """`Written`'s arrays, stacked and padded at their ends: int64 [N, T]. shown: int64 [M], which
+    of the loose pictures are in them, in the order of their places."""
 
     ids: Tensor
     kinds: Tensor
     labels: Tensor
     words: Tensor
     groups: Tensor
+    shown: Tensor
 
     def to(self, device: torch.device | str) -> Sheets:
         return Sheets(*(one.to(device) for one in vars(self).values()))
@@ -80,8 +82,7 @@ class Batch:
     """Examples of equally many units. Of `Example`'s arrays, stacked; `ids` and what goes with it
     are padded at their ends. offsets: int64 [B], the position in the audio encoder's table at which
     each episode begins. pictures: of all examples in order, and then loose ones; in_episodes: how
-    many are of examples. written: about the first of the loose
-    ones, in their order."""
+    many are of examples. written: about loose ones."""
 
     mel: Tensor
     offsets: Tensor
@@ -138,15 +139,15 @@ def _padded(some: Sequence[Any], name: str, value: int) -> Tensor:
 def collate(
     examples: Sequence[Example],
     loose: Sequence[Seen],
-    written: Sequence[Written],
+    written: Sequence[tuple[Written, Sequence[int]]],
     side: int,
     pad_id: int,
     rng: np.random.Generator,
     capacity: int = 1450,
 ) -> Batch:
-    """Put examples together. written: about the first of the loose pictures, in their order. side:
-    see `collate_pictures`. capacity: of the audio encoder's cache, of which each example takes a
-    random part."""
+    """Put examples together. written: and which of the loose pictures it is about, in their order.
+    side: see `collate_pictures`. capacity: of the audio encoder's cache, of which each example
+    takes a random part."""
     units = len(examples[0].mel)
     seconds = capacity // POSITIONS - units
     offsets = rng.integers(0, seconds + 1, len(examples)) * POSITIONS
@@ -168,14 +169,16 @@ def collate(
     )
 
 
-def sheets(written: Sequence[Written], pad_id: int) -> Sheets:
-    """Put what is written together."""
+def sheets(written: Sequence[tuple[Written, Sequence[int]]], pad_id: int) -> Sheets:
+    """Put what is written together; see `collate`."""
+    some = [one for one, _ in written]
     return Sheets(
-        _padded(written, "ids", pad_id),
-        _padded(written, "kinds", TOKEN),
-        _padded(written, "labels", NO_LABEL),
-        _padded(written, "words", NO_LABEL),
-        _padded(written, "groups", -1),
+        _padded(some, "ids", pad_id),
+        _padded(some, "kinds", TOKEN),
+        _padded(some, "labels", NO_LABEL),
+        _padded(some, "words", NO_LABEL),
+        _padded(some, "groups", -1),
+        torch.tensor([number for _, shown in written for number in shown]),
     )
 
 
@@ -269,8 +272,7 @@ class Nano(nn.Module):
         if batch.written is not None:
             assert queries is not None
             sheet = batch.written
-            shown = int((sheet.kinds == PICTURE).sum()) // queries.shape[1]
-            pictures = queries[batch.in_episodes :][:shown]
+            pictures = queries[batch.in_episodes :][sheet.shown]
             words = _placed(self.llm.embed(sheet.ids), sheet.kinds == PICTURE, pictures)
             written = self.read(words, sheet.groups)
         return States(*self.read(embeds), sound, heard, queries, features, written)

@@ -54,8 +54,8 @@ _WARM_UP = 100
 # Pictures without an episode, a unit: beside episodes, and in steps that have nothing else. The
 # pictures of an episode resemble each other: from them alone sight is unlearned.
 _BESIDE, _ALONE = 0.5, 2.0
-# Of those beside episodes: how many something is asked about in writing.
-_ASKED = 0.5
+# Of those beside episodes: how many something is asked about in writing, so many in a sequence.
+_ASKED, _IN_ONE = 0.5, 4
 # And pictures of stories in writing, a unit of the step.
 _TOLD, _STORY_UNITS = 0.5, 8
 
@@ -212,15 +212,15 @@ class Trainer:
         examples = self.studio.examples(rng, lesson, count, Split(flite=self.config.flite))
         examples = [replace(one, mel=masked(one.mel, rng)) for one in examples]
         loose = self.gallery.show(self.step, round(_BESIDE * self.config.units_per_step))
-        cut = round(_ASKED * len(loose))
-        asked, others = loose[:cut], loose[cut:]
-        written = [self.studio.about(one, rng) for one in asked]
-        told = []
+        asked = range(round(_ASKED * len(loose)))
+        parts = [asked[at : at + _IN_ONE] for at in asked[::_IN_ONE]]
+        written = [(self.studio.about([loose[one] for one in part], rng), part) for part in parts]
         for _ in range(round(_TOLD * self.config.units_per_step / _STORY_UNITS)):
-            seen, story = self.studio.story(rng, _STORY_UNITS)
-            told += seen
-            written.append(story)
-        return self._collated(examples, [*asked, *told, *others], rng, written)
+            seen, stories = self.studio.story(rng, _STORY_UNITS)
+            shown = range(len(loose), len(loose) + len(seen))
+            loose += seen
+            written += [(story, shown) for story in stories]
+        return self._collated(examples, loose, rng, written)
 
     def _collated(
         self, examples: Any, loose: Any, rng: np.random.Generator, written: Any = ()

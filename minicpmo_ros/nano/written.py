@@ -62,25 +62,30 @@ class Questions:
     def __init__(self, tokenizer: Tokenizer, queries: int) -> None:
         self._tokenizer, self._queries = tokenizer, queries
 
-    def about(self, things: tuple[Thing, ...], rng: np.random.Generator) -> Written:
-        """A picture and QUESTIONS, mostly about what is in view."""
-        stage = still_set(things)
-        asking, memory = Asking(rng, stage, False), Memory()
+    def about(self, pictures: Sequence[tuple[Thing, ...]], rng: np.random.Generator) -> Written:
+        """Pictures of unlike worlds, behind each QUESTIONS, mostly about what is in view there."""
+        memory = Memory()
         sheet = _Sheet(self._tokenizer, self._queries)
-        sheet.picture()
-        asked = 0
-        while asked < QUESTIONS:
-            intent, slots = asking.ask(memory, 0.0)
-            if intent in _ASKED:
-                asked += 1
-                sheet.ask(_worded(intent, slots, rng))
-                sheet.answer(answer(intent, slots, stage.view(0), memory), decided=False)
+        for things in pictures:
+            stage = still_set(things)
+            asking = Asking(rng, stage, False)
+            sheet.picture()
+            asked = 0
+            while asked < QUESTIONS:
+                intent, slots = asking.ask(memory, 0.0)
+                if intent in _ASKED:
+                    asked += 1
+                    sheet.ask(_worded(intent, slots, rng))
+                    sheet.answer(answer(intent, slots, stage.view(0), memory), decided=False)
         return sheet.written()
 
-    def story(self, stage: StageSet, units: int, rng: np.random.Generator) -> Written:
+    def story(
+        self, stage: StageSet, units: int, rng: np.random.Generator, *, waits: bool = False
+    ) -> Written:
         """A picture each unit, mostly with a question behind it that is answered at once. Where
         none is asked, the robot tells of what it was asked to watch for, or listens, also to talk
-        that is not for it."""
+        that is not for it. waits: nothing is asked but to watch for something, one thing at a
+        time."""
         asking, memory = Asking(rng, stage, False, soon_s=1), Memory()
         sheet = _Sheet(self._tokenizer, self._queries)
         alerts: list[str] = []
@@ -90,9 +95,9 @@ class Questions:
             assert before.things is not None and now.things is not None
             alerts += [one.alert for one in memory.see(unit, before.things, now.things)]
             said = alerts.pop(0) if alerts else ""
-            if not said and rng.random() < ASKS:
+            if not said and rng.random() < ASKS and not (waits and memory.watches):
                 intent, slots = asking.ask(memory, float(unit))
-                if not memory.watches and rng.random() < WATCHES:
+                if waits or (not memory.watches and rng.random() < WATCHES):
                     intent, slots = asking.to_watch(float(unit))
                 if intent in _ASKED or intent == "changed":
                     sheet.ask(_worded(intent, slots, rng))

@@ -89,6 +89,26 @@ def test_all_is_read_as_token_by_token(nano, taught) -> None:
         )
 
 
+def test_a_picture_is_shown_to_all_that_is_written_about_it(config, nano, taught) -> None:
+    examples, _, _ = taught
+    studio, rng = Studio(*config), np.random.default_rng(5)
+    loose = studio.loose(rng, 4)
+    seen, stories = studio.story(rng, 3)
+    loose += seen
+    written = [(studio.about([loose[2], loose[1]], rng), [2, 1])]
+    written += [(one, range(4, 7)) for one in stories]
+    side = config[0].vision.side
+    batch = collate(examples, loose, written, side, 0, np.random.default_rng(0))
+    found, _ = nano.states(batch).written
+    queries, _ = nano.look(batch.pictures.shown)
+    for row, (one, shown) in enumerate(written):
+        embeds = nano.llm.embed(torch.from_numpy(one.ids))
+        of = [batch.in_episodes + number for number in shown]
+        embeds[torch.from_numpy(one.kinds == PICTURE)] = queries[of].flatten(0, 1)
+        alone, _ = nano.read(embeds[None], torch.from_numpy(one.groups)[None])
+        torch.testing.assert_close(found[row, : len(one.ids)], alone[0], atol=2e-4, rtol=1e-3)
+
+
 def test_what_is_written_is_known_word_by_word_at_first_and_as_a_whole_at_last(
     config, nano
 ) -> None:

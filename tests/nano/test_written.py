@@ -48,14 +48,15 @@ def test_a_third_has_no_more_slots_than_its_share() -> None:
 def test_questions_follow_a_picture_and_only_answers_are_learned(tokenizer: Tokenizer) -> None:
     said: set[str] = set()
     for seed in range(40):
-        sheet = Questions(tokenizer, 16).about(THINGS, np.random.default_rng(seed))
+        sheet = Questions(tokenizer, 16).about([THINGS, THINGS], np.random.default_rng(seed))
         ids, labels = sheet.ids, sheet.labels
         assert len(ids) == len(labels) == len(sheet.kinds) == len(sheet.words)
-        assert np.flatnonzero(sheet.kinds == PICTURE).tolist() == list(range(2, 18))
+        shown = np.flatnonzero(sheet.kinds == PICTURE).tolist()
+        assert shown == [*range(2, 18), *range(shown[16], shown[16] + 16)]
         learned = np.flatnonzero(labels != NO_LABEL)
         assert (ids[learned + 1] == labels[learned]).all()
         spoken = labels[learned].tolist()
-        assert spoken.count(tokenizer.control.turn_eos) == QUESTIONS
+        assert spoken.count(tokenizer.control.turn_eos) == 2 * QUESTIONS
         begun = 0
         for at, token in enumerate(spoken):
             if token == tokenizer.control.turn_eos:
@@ -93,6 +94,40 @@ def test_a_story_tells_of_what_was_asked_for_when_its_picture_comes(tokenizer: T
             if "I see a " in spoken:
                 assert ("a blue ball" in spoken) == (number >= 4)
     assert told > 5
+
+
+def test_one_who_waits_says_nothing_until_it_happens(tokenizer: Tokenizer) -> None:
+    """Between the promise and what was promised all units listen."""
+    stage = StageSet(Scene((Life(THINGS[0]), Life(THINGS[1], enters_s=5.0))), phase_s=0.9)
+    told = 0
+    for seed in range(30):
+        story = Questions(tokenizer, 16).story(stage, 8, np.random.default_rng(seed), waits=True)
+        said = _said(story.ids.tolist(), tokenizer)
+        awaited = ""
+        for text in said:
+            if text.startswith("I will tell you when"):
+                assert not awaited
+                awaited = text
+            elif text:
+                assert text.endswith("!") and awaited
+                awaited = ""
+                told += text in ("A blue ball appeared!", "A ball appeared!")
+        assert said[0] == "" or said[0].startswith("I will tell you when")
+    assert told > 5
+
+
+def _said(ids: list[int], tokenizer: Tokenizer) -> list[str]:
+    """In each unit; "" where the robot listened."""
+    control = tokenizer.control
+    begins = [at for at, token in enumerate(ids) if token == control.unit]
+    said = []
+    for begin, end in zip(begins, [*begins[1:], len(ids)], strict=True):
+        unit = ids[begin:end]
+        words: list[int] = []
+        if control.speak in unit:
+            words = unit[unit.index(control.speak) + 1 : unit.index(control.turn_eos)]
+        said.append(tokenizer.decode(words).strip())
+    return said
 
 
 def test_talk_that_is_for_somebody_else_is_listened_to(
