@@ -28,10 +28,9 @@ from minicpmo_ros.replay.scores.session import (
 )
 from minicpmo_ros.runtime.api import Network
 
-# How the nano checkpoint converses: it was taught one right answer to everything. It keeps fewer
-# units than it was taught with (24), for it answers from the newest picture more often then; what
-# the robot said in those before stays as text.
-UNITS_KEPT = 6
+# How the nano checkpoint converses: it was taught one right answer to everything. It keeps as many
+# units as it was taught with; what the robot said in those before stays as text.
+UNITS_KEPT = 24
 PREVIOUS_TOKENS = 80
 CONFIG = DuplexConfig(
     window=WindowConfig("context", max_units=UNITS_KEPT, previous_tokens=PREVIOUS_TOKENS),
