@@ -24,7 +24,7 @@ from minicpmo_ros.wire import Message
 class OmniSettings:
     """The omni node's parameters by the same names (see nodes/parameters.py for their meaning)."""
 
-    brain: str = "reflex"
+    brain: str = "local"
     mode: str = "duplex"
     prompt: str = ""
     language: str = "en"

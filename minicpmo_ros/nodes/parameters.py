@@ -105,7 +105,7 @@ MIC = (
 OMNI = (
     P(
         "brain",
-        "reflex",
+        "local",
         "What decides: reflex (no model) or local (MiniCPM-o on this machine, the small one if no "
         "other is named).",
         choices=("reflex", "local"),
