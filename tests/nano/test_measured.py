@@ -28,7 +28,7 @@ def mute(episode: Episode) -> list[Done]:
 
 @pytest.fixture(scope="module")
 def directed() -> list[Episode]:
-    return episodes(80)
+    return episodes(160)
 
 
 def measured(directed: list[Episode], robot) -> Measured:

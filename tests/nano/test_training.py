@@ -57,7 +57,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(run: Path) -> None:
 
 def test_it_learns_what_it_is_shown(run: Path) -> None:
     trainer = Trainer(run, CONFIGURED)
-    same = trainer.batch(Lesson(4, False), np.random.default_rng(0))
+    batches = (trainer.batch(Lesson(4, False), np.random.default_rng(seed)) for seed in range(20))
+    same = next(one for one in batches if ((one.labels != NO_LABEL) & ~one.decides).any())
     trainer.lesson = lambda step: Lesson(4, False)  # type: ignore[method-assign]
     trainer.batch = lambda lesson, rng: same  # type: ignore[method-assign]
     losses = [trainer.advance() for _ in range(12)]
