@@ -76,9 +76,7 @@ def test_a_story_tells_of_what_was_asked_for_when_its_picture_comes(tokenizer: T
     told = 0
     for seed in range(60):
         story = Questions(tokenizer, 16).story(stage, 8, np.random.default_rng(seed))
-        ids = story.ids.tolist()
-        begins = [at for at, token in enumerate(ids) if token == control.unit]
-        units = [ids[a:b] for a, b in zip(begins, [*begins[1:], len(ids)], strict=True)]
+        units = _units(story.ids.tolist(), tokenizer)
         assert len(units) == 8
         learned = np.flatnonzero(story.labels != NO_LABEL)
         assert (story.ids[learned + 1] == story.labels[learned]).all()
@@ -119,15 +117,18 @@ def test_one_who_waits_says_nothing_until_it_happens(tokenizer: Tokenizer) -> No
 def _said(ids: list[int], tokenizer: Tokenizer) -> list[str]:
     """In each unit; "" where the robot listened."""
     control = tokenizer.control
-    begins = [at for at, token in enumerate(ids) if token == control.unit]
     said = []
-    for begin, end in zip(begins, [*begins[1:], len(ids)], strict=True):
-        unit = ids[begin:end]
+    for unit in _units(ids, tokenizer):
         words: list[int] = []
         if control.speak in unit:
             words = unit[unit.index(control.speak) + 1 : unit.index(control.turn_eos)]
         said.append(tokenizer.decode(words).strip())
     return said
+
+
+def _units(ids: list[int], tokenizer: Tokenizer) -> list[list[int]]:
+    begins = [at for at, token in enumerate(ids) if token == tokenizer.control.unit]
+    return [ids[a:b] for a, b in zip(begins, [*begins[1:], len(ids)], strict=True)]
 
 
 def test_talk_that_is_for_somebody_else_is_listened_to(
@@ -139,12 +140,9 @@ def test_talk_that_is_for_somebody_else_is_listened_to(
     talked = 0
     for seed in range(30):
         story = Questions(tokenizer, 16).story(still_set(THINGS), 8, np.random.default_rng(seed))
-        ids = story.ids.tolist()
-        begins = [at for at, token in enumerate(ids) if token == control.unit]
-        for begin, end in zip(begins, [*begins[1:], len(ids)], strict=True):
-            asked = [ids[at] for at in range(begin, end) if story.words[at] != NO_LABEL]
-            if talk in tokenizer.decode(asked):
-                assert control.listen in ids[begin:end] and control.speak not in ids[begin:end]
+        for unit in _units(story.ids.tolist(), tokenizer):
+            if talk in tokenizer.decode(unit):
+                assert control.listen in unit and control.speak not in unit
                 talked += 1
     assert talked > 10
 
