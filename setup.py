@@ -97,13 +97,29 @@ class BuildInterfaces(Command):
             self.distribution.data_files = prefix_files(prefix, site)
 
     def compile(self, work: Path, prefix: Path) -> None:
-        """Configures, builds and installs into `prefix`, which is emptied first."""
+        """Configures, builds and installs into `prefix`, which is emptied first.
+
+        What an earlier build left is built upon; if that fails, from nothing once more.
+        """
         environment = ros_environment()
         stamp = work / "environment.txt"
         key = f"{sys.executable}\n{environment['AMENT_PREFIX_PATH']}\n"
         if not stamp.exists() or stamp.read_text() != key:
             # CMake's cache remembers the paths of another environment.
             shutil.rmtree(work, ignore_errors=True)
+        while True:
+            try:
+                self.make(work, prefix, environment)
+                break
+            except subprocess.CalledProcessError as error:
+                if not stamp.exists():
+                    raise SystemExit(f"the interfaces were not built: {error}") from None
+                print(f"{error}; once more, from nothing", file=sys.stderr)
+                shutil.rmtree(work, ignore_errors=True)
+        stamp.write_text(key)
+
+    def make(self, work: Path, prefix: Path, environment: dict[str, str]) -> None:
+        """Raises CalledProcessError where CMake fails, SystemExit where there is none."""
         shutil.rmtree(prefix, ignore_errors=True)
         work.mkdir(parents=True, exist_ok=True)
         generator = ["-G", "Ninja"] if shutil.which("ninja", path=environment["PATH"]) else []
@@ -127,7 +143,6 @@ class BuildInterfaces(Command):
                 raise SystemExit(
                     "cmake is not installed: `pip install cmake ninja`, or apt"
                 ) from None
-        stamp.write_text(key)
 
     def get_source_files(self) -> list[str]:
         folders = ("msg", "srv", "action", "launch", "config", "engines", "scripts")

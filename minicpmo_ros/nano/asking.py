@@ -27,12 +27,18 @@ _COUNTS = (3, 4, 5, 6, 8, 10)
 
 class Asking:
     """held_out: nothing of it changes what is asked; wordings and voices do. soon_s: how long it
-    takes to ask for something, before which it is not to happen."""
+    takes to ask for something, before which it is not to happen. late: the share of units passed by
+    in looking for what will happen."""
 
     def __init__(
-        self, rng: np.random.Generator, stage: StageSet, held_out: bool, soon_s: int = 5
+        self,
+        rng: np.random.Generator,
+        stage: StageSet,
+        held_out: bool,
+        soon_s: int = 5,
+        late: float = 0.25,
     ) -> None:
-        self._soon_s = soon_s
+        self._soon_s, self._late = soon_s, late
         self.rng, self.set = rng, stage
         self.held_out = held_out
 
@@ -128,7 +134,7 @@ class Asking:
         first = math.ceil(start_s) + self._soon_s
         for unit in range(first, first + 14):
             before, now = self.set.view(unit - 1).things, self.set.view(unit).things
-            if before is None or now is None or self.rng.random() < 0.25:
+            if before is None or now is None or self.rng.random() < self._late:
                 continue
             for slots in self._candidates(intent, before, now):
                 watch = Watch(intent, slots)

@@ -24,7 +24,7 @@ from minicpmo_ros.nano.written import Questions, Written
 # Samples of a long sound that go through a room at once.
 PART = 60 * 16_000
 # Sheets of a story in which nothing is asked but to watch for something.
-WAITS = 3
+WAITS = 1
 ROBOT = Voice("espeak", "en-us", 170)
 SIZES = ((128, 96), (160, 120), (126, 98), (252, 196), (320, 240))
 WIDE_SIZES = ((128, 72), (160, 90), (256, 144))
@@ -146,6 +146,10 @@ class Studio:
     def about(self, seen: Sequence[Seen], rng: np.random.Generator) -> Written:
         """Questions in writing about pictures, one after the other."""
         return self._questions.about([one.things for one in seen], rng)
+
+    def waiting(self, seen: Sequence[Seen], rng: np.random.Generator) -> Written:
+        """Pictures of unlike worlds before one who watches for something, in writing."""
+        return self._questions.waiting([one.things for one in seen], rng)
 
     def loose(self, rng: np.random.Generator, count: int, *, held_out: bool = False) -> list[Seen]:
         """Pictures without an episode."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_SHOWN = ("decisions", "text", "words", "heard", "phonemes", "slots", "asked")
+_SHOWN = ("decisions", "text", "words", "heard", "phonemes", "slots", "asked", "told")
 
 
 class Shown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -46,6 +47,11 @@ def no_camera() -> StageSet:
 def still_set(things: tuple[Thing, ...]) -> StageSet:
     """In which nothing happens; it has no look."""
     return StageSet(Scene(tuple(Life(one) for one in things)))
+
+
+def leaping_set(pictures: Sequence[tuple[Thing, ...]]) -> StageSet:
+    """Each unit shows another of these, and nothing is seen after them; it has no look."""
+    return StageSet(Scene(()), _views={unit: View(one) for unit, one in enumerate(pictures)})
 
 
 def hastened(stage: StageSet, times: float) -> StageSet:

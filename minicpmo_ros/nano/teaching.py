@@ -71,6 +71,7 @@ class Sheets:
     labels: Tensor
     words: Tensor
     groups: Tensor
+    decides: Tensor
     shown: Tensor
 
     def to(self, device: torch.device | str) -> Sheets:
@@ -178,6 +179,7 @@ def sheets(written: Sequence[tuple[Written, Sequence[int]]], pad_id: int) -> She
         _padded(some, "labels", NO_LABEL),
         _padded(some, "words", NO_LABEL),
         _padded(some, "groups", -1),
+        _padded(some, "decides", 0),
         torch.tensor([number for _, shown in written for number in shown]),
     )
 

@@ -36,6 +36,7 @@ from minicpmo_ros.nano.teaching import (
     collate,
     collate_pictures,
 )
+from minicpmo_ros.nano.written import Written
 
 STATE = "state.pt"
 CURVES = "curves.jsonl"
@@ -49,15 +50,18 @@ _HINT_WEIGHTS = {
     "slots": (2.0, 1.0),
     "asked": (1.0, 0.5),
     "read_words": (0.5, 0.25),
+    "told": (3.0, 3.0),
 }
 _WARM_UP = 100
 # Pictures without an episode, a unit: beside episodes, and in steps that have nothing else. The
 # pictures of an episode resemble each other: from them alone sight is unlearned.
 _BESIDE, _ALONE = 0.5, 2.0
 # Of those beside episodes: how many something is asked about in writing, so many in a sequence.
-_ASKED, _IN_ONE = 0.5, 4
+_ASKED, _IN_ONE = 0.25, 3
 # And pictures of stories in writing, a unit of the step.
 _TOLD, _STORY_UNITS = 0.5, 8
+# So often one waits before all loose pictures, in writing.
+_WAITS = 2
 
 
 @dataclass(frozen=True)
@@ -212,9 +216,11 @@ class Trainer:
         examples = self.studio.examples(rng, lesson, count, Split(flite=self.config.flite))
         examples = [replace(one, mel=masked(one.mel, rng)) for one in examples]
         loose = self.gallery.show(self.step, round(_BESIDE * self.config.units_per_step))
-        asked = range(round(_ASKED * len(loose)))
-        parts = [asked[at : at + _IN_ONE] for at in asked[::_IN_ONE]]
-        written = [(self.studio.about([loose[one] for one in part], rng), part) for part in parts]
+        written: list[tuple[Written, range]] = []
+        for part in _parts(round(_ASKED * len(loose)), _IN_ONE):
+            written.append((self.studio.about([loose[one] for one in part], rng), part))
+        for part in _parts(len(loose), _STORY_UNITS) * _WAITS:
+            written.append((self.studio.waiting([loose[one] for one in part], rng), part))
         for _ in range(round(_TOLD * self.config.units_per_step / _STORY_UNITS)):
             seen, stories = self.studio.story(rng, _STORY_UNITS)
             shown = range(len(loose), len(loose) + len(seen))
@@ -317,6 +323,11 @@ class Trainer:
             file.write(json.dumps(told) + "\n")
 
 
+def _parts(count: int, size: int) -> list[range]:
+    """All numbers below count, so many together."""
+    return [range(at, min(at + size, count)) for at in range(0, count, size)]
+
+
 def losses_of_words(nano: Nano, batch: Batch, states: States) -> dict[str, Tensor]:
     """Cross-entropy of the decisions, and of the words behind them."""
     told = batch.labels != NO_LABEL
@@ -326,9 +337,12 @@ def losses_of_words(nano: Nano, batch: Batch, states: States) -> dict[str, Tenso
             logits = nano.logits(states.hidden[where])
             found[name] = F.cross_entropy(logits.float(), batch.labels[where])
     if batch.written is not None and states.written is not None:
-        answers = batch.written.labels != NO_LABEL
-        logits = nano.logits(states.written[0][answers])
-        found["asked"] = F.cross_entropy(logits.float(), batch.written.labels[answers])
+        sheet = batch.written
+        told, decides = sheet.labels != NO_LABEL, sheet.decides.bool()
+        for name, where in (("told", told & decides), ("asked", told & ~decides)):
+            if where.any():
+                logits = nano.logits(states.written[0][where])
+                found[name] = F.cross_entropy(logits.float(), sheet.labels[where])
     return found
 
 

@@ -22,7 +22,7 @@ from minicpmo_ros.nano.asking import Asking
 from minicpmo_ros.nano.chatter import beyond, chatter
 from minicpmo_ros.nano.examples import NO_LABEL, PICTURE, TOKEN
 from minicpmo_ros.nano.spotted import SPOTTED
-from minicpmo_ros.nano.stage_set import StageSet, still_set
+from minicpmo_ros.nano.stage_set import StageSet, leaping_set, still_set
 from minicpmo_ros.nano.wordings import INTENTS
 
 QUESTIONS = 5
@@ -47,6 +47,7 @@ class Written:
     ids, kinds, labels: int64 [T], as `Example` has them; only what the model is to say has labels.
     words: int64 [T], 1 + index in SPOTTED where a word of a question ends, 0 at its other tokens,
     NO_LABEL elsewhere. groups: int64 [T], of what belongs together: a picture, a word, an answer.
+    decides: int64 [T], 1 where the label says whether to speak.
     """
 
     ids: Ints
@@ -54,6 +55,7 @@ class Written:
     labels: Ints
     words: Ints
     groups: Ints
+    decides: Ints
 
 
 class Questions:
@@ -79,14 +81,26 @@ class Questions:
                     sheet.answer(answer(intent, slots, stage.view(0), memory), decided=False)
         return sheet.written()
 
+    def waiting(self, pictures: Sequence[tuple[Thing, ...]], rng: np.random.Generator) -> Written:
+        """A story that only waits (see `story`), each unit of it in another world: whether the
+        moment has come is to be told from the promise and the picture, and not from the little that
+        changes in one world."""
+        return self.story(leaping_set(pictures), len(pictures), rng, waits=True, late=0.5)
+
     def story(
-        self, stage: StageSet, units: int, rng: np.random.Generator, *, waits: bool = False
+        self,
+        stage: StageSet,
+        units: int,
+        rng: np.random.Generator,
+        *,
+        waits: bool = False,
+        late: float = 0.25,
     ) -> Written:
         """A picture each unit, mostly with a question behind it that is answered at once. Where
         none is asked, the robot tells of what it was asked to watch for, or listens, also to talk
         that is not for it. waits: nothing is asked but to watch for something, one thing at a
-        time."""
-        asking, memory = Asking(rng, stage, False, soon_s=1), Memory()
+        time. late: see `Asking`."""
+        asking, memory = Asking(rng, stage, False, soon_s=1, late=late), Memory()
         sheet = _Sheet(self._tokenizer, self._queries)
         alerts: list[str] = []
         for unit in range(units):
@@ -96,9 +110,10 @@ class Questions:
             alerts += [one.alert for one in memory.see(unit, before.things, now.things)]
             said = alerts.pop(0) if alerts else ""
             if not said and rng.random() < ASKS and not (waits and memory.watches):
-                intent, slots = asking.ask(memory, float(unit))
                 if waits or (not memory.watches and rng.random() < WATCHES):
                     intent, slots = asking.to_watch(float(unit))
+                else:
+                    intent, slots = asking.ask(memory, float(unit))
                 if intent in _ASKED or intent == "changed":
                     sheet.ask(_worded(intent, slots, rng))
                     said = answer(intent, slots, now, memory)
@@ -118,7 +133,7 @@ def _worded(intent: str, slots: Slots, rng: np.random.Generator) -> list[str]:
 class _Sheet:
     def __init__(self, tokenizer: Tokenizer, queries: int) -> None:
         self._tokenizer, self._queries = tokenizer, queries
-        self._rows: list[tuple[int, int, int, int, int]] = []
+        self._rows: list[tuple[int, int, int, int, int, int]] = []
         self._group = -1
 
     def picture(self) -> None:
@@ -145,7 +160,7 @@ class _Sheet:
             said = [control.speak, *self._tokenizer.encode(text), control.turn_eos]
             said += [control.chunk_eos] if decided else []
         if decided:
-            self._label(said[0])
+            self._decide(said[0])
         self._add(said, labels=[*said[1:], NO_LABEL])
         if decided:
             self._add([control.unit_end], join=True)
@@ -153,9 +168,9 @@ class _Sheet:
     def written(self) -> Written:
         return Written(*(np.array(one, np.int64) for one in zip(*self._rows, strict=True)))
 
-    def _label(self, token: int) -> None:
-        ids, kind, _, words, group = self._rows[-1]
-        self._rows[-1] = (ids, kind, token, words, group)
+    def _decide(self, token: int) -> None:
+        ids, kind, _, words, group, _ = self._rows[-1]
+        self._rows[-1] = (ids, kind, token, words, group, 1)
 
     def _add(
         self,
@@ -170,4 +185,4 @@ class _Sheet:
         self._group += not join
         none = [NO_LABEL] * len(ids)
         for one, label, word in zip(ids, labels or none, words or none, strict=True):
-            self._rows.append((one, kind, label, word, self._group))
+            self._rows.append((one, kind, label, word, self._group, 0))

@@ -62,7 +62,7 @@ def test_it_learns_what_it_is_shown(run: Path) -> None:
     trainer.lesson = lambda step: Lesson(4, False)  # type: ignore[method-assign]
     trainer.batch = lambda lesson, rng: same  # type: ignore[method-assign]
     losses = [trainer.advance() for _ in range(12)]
-    for name in ("decisions", "text", "words", "phonemes", "asked"):
+    for name in ("decisions", "text", "words", "phonemes", "asked", "told"):
         assert losses[-1][name] < losses[0][name] - 0.5
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minicpmo_ros.media.world.things import Life, Scene, Thing
+from minicpmo_ros.media.world.things import COLOURS, KINDS, Life, Scene, Thing
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano import written
-from minicpmo_ros.nano.answers import listed
+from minicpmo_ros.nano.answers import Slots, Watch, listed
 from minicpmo_ros.nano.examples import NO_LABEL, PICTURE, slots_of
 from minicpmo_ros.nano.sizes import write_settings
 from minicpmo_ros.nano.spotted import SPOTTED
@@ -22,6 +22,16 @@ THINGS = (
     Thing("ball", "blue", "big", 0.25, 0.5),
     Thing("star", "black", "small", 0.1, 0.8),
 )
+
+WATCHES = [
+    *(Watch("watch_count", Slots(number=number)) for number in range(2, 5)),
+    *(
+        Watch(intent, Slots(kind, colour))
+        for intent in ("watch_appears", "watch_leaves", "watch_turns")
+        for kind in KINDS
+        for colour in ("", *COLOURS)
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +122,31 @@ def test_one_who_waits_says_nothing_until_it_happens(tokenizer: Tokenizer) -> No
                 told += text in ("A blue ball appeared!", "A ball appeared!")
         assert said[0] == "" or said[0].startswith("I will tell you when")
     assert told > 5
+
+
+def test_before_unlike_pictures_it_is_told_of_in_the_right_one(tokenizer: Tokenizer) -> None:
+    """And in about every other picture, so that it cannot be guessed."""
+    pictures: list[tuple[Thing, ...]] = [(), THINGS[:1], THINGS[1:], (), THINGS, THINGS[:2]]
+    told = silent = 0
+    for seed in range(60):
+        sheet = Questions(tokenizer, 16).waiting(pictures, np.random.default_rng(seed))
+        awaited: Watch | None = None
+        said = _said(sheet.ids.tolist(), tokenizer)
+        assert len(said) == len(pictures)
+        for unit, (text, now) in enumerate(zip(said, pictures, strict=True)):
+            if awaited is not None:
+                happened = awaited.happens(pictures[unit - 1], now)
+                assert text == (awaited.alert if happened else "")
+                told, silent = told + happened, silent + (not happened)
+                awaited = None if happened else awaited
+            elif text:
+                awaited = next(one for one in WATCHES if one.promise == text)
+        decided = np.flatnonzero(sheet.decides)
+        assert len(decided) == len(pictures)
+        control = tokenizer.control
+        assert set(sheet.labels[decided].tolist()) <= {control.listen, control.speak}
+    assert 0.3 < told / (told + silent) < 0.7
+    assert told > 50
 
 
 def _said(ids: list[int], tokenizer: Tokenizer) -> list[str]:
