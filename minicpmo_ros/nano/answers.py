@@ -1,4 +1,8 @@
-"""What the robot should answer: from what was asked, what it sees, and what was said before."""
+"""What the robot should answer: from what was asked, what it sees, and what was said before.
+
+Answers name first what was asked for and tell then what is so: "The cup is in the middle." A small
+network finds a thing by the word that it has just said; before any word was said it had to guess.
+"""
 
 from __future__ import annotations
 
@@ -178,7 +182,7 @@ def _seen(intent: str, slots: Slots, things: tuple[Thing, ...], memory: Memory) 
             memory.kind = things[0].kind
         return f"I see {listed(things)}."
     if intent == "how_many":
-        return f"{_capital(NUMBERS[len(things)])}."
+        return f"I see {NUMBERS[len(things)]}."
     if intent == "what_at":
         found = [one for one in things if one.place == slots.place]
         if len(found) == 1:
@@ -186,7 +190,7 @@ def _seen(intent: str, slots: Slots, things: tuple[Thing, ...], memory: Memory) 
         return f"{_capital(listed(found))}."
     if intent == "how_many_kind":
         memory.kind = slots.kind
-        return f"{_capital(NUMBERS[sum(one.kind == slots.kind for one in things)])}."
+        return f"I see {NUMBERS[sum(one.kind == slots.kind for one in things)]}."
     if intent in ("and_the", "its_colour", "its_place", "another"):
         kind = slots.kind if intent == "and_the" else memory.kind
         topic = {"its_colour": "colour_of", "its_place": "where", "another": "another"}
@@ -200,17 +204,17 @@ def _about(topic: str, slots: Slots, things: tuple[Thing, ...], memory: Memory) 
     if topic in ("colour_of", "where"):
         memory.topic = topic
     found = [one for one in things if slots.matches(one)]
-    if topic == "is_there":
-        return "Yes." if found else "No."
     if topic == "another":
         return "Yes." if len(found) > 1 else "No."
     if not found:
-        return f"I see no {slots.thing}."
+        return f"The {slots.thing} is not there."
+    if topic == "is_there":
+        return f"The {slots.thing} is there."
     if topic == "colour_of":
-        return f"It is {found[0].colour}."
+        return f"The {slots.kind} is {found[0].colour}."
     if topic == "size_of":
-        return f"It is {found[0].size}."
-    return f"{_capital(AT[found[0].place])}."
+        return f"The {slots.kind} is {found[0].size}."
+    return f"The {slots.thing} is {AT[found[0].place]}."
 
 
 def listed(things: Sequence[Thing]) -> str:
@@ -229,7 +233,7 @@ def change(before: Sequence[Thing], now: Sequence[Thing]) -> str:
         turned = [one for one in gone if one[0] == kind]
         if turned:
             return f"The {kind} turned {colour}."
-        return f"{_capital(_a(f'{colour} {kind}'))} appeared."
+        return f"The {colour} {kind} appeared."
     return f"The {gone[0][1]} {gone[0][0]} disappeared." if gone else ""
 
 

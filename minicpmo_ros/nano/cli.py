@@ -31,9 +31,11 @@ def train(
     from minicpmo_ros.nano.processes import train as run
     from minicpmo_ros.nano.progress import Shown
     from minicpmo_ros.nano.sizes import write_settings
-    from minicpmo_ros.nano.training import TrainingConfig
+    from minicpmo_ros.nano.training import STATE, TrainingConfig
 
-    write_settings(folder)
+    if not (folder / STATE).exists():
+        # What a run has learned is of the tokens that it began with.
+        write_settings(folder)
     config = TrainingConfig(
         steps=steps, units_per_step=units, seed=seed, processes=processes, flite=flite
     )

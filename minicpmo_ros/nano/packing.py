@@ -14,7 +14,6 @@ from minicpmo_ros.model.layout import shapes
 from minicpmo_ros.model.sums import SUMS
 from minicpmo_ros.model.weight_files import SINGLE
 from minicpmo_ros.nano.card import write_card
-from minicpmo_ros.nano.sizes import write_settings
 from minicpmo_ros.nano.training import STATE
 
 
@@ -42,11 +41,14 @@ def pack(
     for old in (*directory.glob("*.safetensors"), directory / SUMS):
         old.unlink(missing_ok=True)
     shutil.rmtree(directory / "engines", ignore_errors=True)
-    config: ModelConfig = write_settings(directory)
-    wanted = shapes(config)
+    # The run's own tokenizer: that of this version may have learned from other sentences since.
+    directory.mkdir(parents=True, exist_ok=True)
+    for settings in run.glob("*.json"):
+        shutil.copy(settings, directory)
+    wanted = shapes(ModelConfig.load(directory))
     weights = {name: one.to(dtype).contiguous() for name, one in state["nano"].items()}
     if {name: tuple(one.shape) for name, one in weights.items()} != wanted:
-        raise CheckpointError(f"{state_file} is of other sizes than this version's nano")
+        raise CheckpointError(f"{state_file} is of other sizes than the config.json beside it")
     save_file(weights, directory / SINGLE, metadata={"format": "pt"})
     # An installed package is read by others than who installed it.
     (directory / SINGLE).chmod(0o644)

@@ -113,7 +113,7 @@ def sentences() -> list[str]:
         slots = Slots(thing.kind, thing.colour, number=2)
         for watch in ("watch_appears", "watch_leaves", "watch_turns", "watch_count"):
             said += [Watch(watch, slots).promise, Watch(watch, slots).alert]
-        said += [f"I see no {thing.kind}.", f"I see {answers.listed([thing])}."]
+        said += [f"The {thing.kind} is not there.", f"I see {answers.listed([thing])}."]
         said.append(answers.change([thing], [Thing(thing.kind, "red", "big", 0.5, 0.5)]))
     for place in PLACES:
         said.append(answers.answer("where", Slots("ball"), View((_at(place),)), Memory()))

@@ -29,16 +29,16 @@ TWO = View((BOX, BALL))
     ("intent", "slots", "said"),
     [
         ("see", Slots(), "I see a red ball and a blue box."),
-        ("colour_of", Slots("ball"), "It is red."),
-        ("colour_of", Slots("star"), "I see no star."),
-        ("where", Slots("box", "blue"), "On the right."),
-        ("is_there", Slots("box", "green"), "No."),
-        ("is_there", Slots("box"), "Yes."),
-        ("how_many", Slots(), "Two."),
-        ("how_many_kind", Slots("star"), "Zero."),
+        ("colour_of", Slots("ball"), "The ball is red."),
+        ("colour_of", Slots("star"), "The star is not there."),
+        ("where", Slots("box", "blue"), "The blue box is on the right."),
+        ("is_there", Slots("box", "green"), "The green box is not there."),
+        ("is_there", Slots("box"), "The box is there."),
+        ("how_many", Slots(), "I see two."),
+        ("how_many_kind", Slots("star"), "I see zero."),
         ("what_at", Slots(place="left"), "A red ball."),
         ("what_at", Slots(place="middle"), "Nothing."),
-        ("size_of", Slots("box"), "It is small."),
+        ("size_of", Slots("box"), "The box is small."),
         ("changed", Slots(), "Nothing changed."),
         ("count", Slots(number=3), "One, two, three."),
         ("repeat", Slots(word="river"), "River."),
@@ -52,9 +52,9 @@ def test_a_question_has_one_right_answer(intent: str, slots: Slots, said: str) -
 
 def test_it_goes_on_from_what_was_spoken_of() -> None:
     memory = Memory()
-    assert answer("colour_of", Slots("ball"), TWO, memory) == "It is red."
-    assert answer("its_place", Slots(), TWO, memory) == "On the left."
-    assert answer("and_the", Slots("box"), TWO, memory) == "On the right."
+    assert answer("colour_of", Slots("ball"), TWO, memory) == "The ball is red."
+    assert answer("its_place", Slots(), TWO, memory) == "The ball is on the left."
+    assert answer("and_the", Slots("box"), TWO, memory) == "The box is on the right."
     assert answer("another", Slots(), TWO, memory) == "No."
     assert answer("another", Slots(), View((BALL, OTHER_BALL)), Memory(kind="ball")) == "Yes."
 
@@ -101,7 +101,7 @@ def test_what_is_promised_can_be_cancelled() -> None:
 
 
 def test_a_change_is_told_in_words() -> None:
-    assert change((BALL,), (BALL, BOX)) == "A blue box appeared."
+    assert change((BALL,), (BALL, BOX)) == "The blue box appeared."
     assert change((BALL, BOX), (BALL,)) == "The blue box disappeared."
     assert change((BALL,), (OTHER_BALL,)) == "The ball turned orange."
     assert change((BALL,), (BALL,)) == ""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="training needs the extra model")
 
@@ -17,6 +18,7 @@ from minicpmo_ros.errors import CheckpointError, InputError  # noqa: E402
 from minicpmo_ros.model import prompts  # noqa: E402
 from minicpmo_ros.model.tokenizer import Tokenizer  # noqa: E402
 from minicpmo_ros.nano.acoustics import OPEN_AIR  # noqa: E402
+from minicpmo_ros.nano.cli import nano_app  # noqa: E402
 from minicpmo_ros.nano.examples import Encoder, track  # noqa: E402
 from minicpmo_ros.nano.gallery import KEPT, Gallery  # noqa: E402
 from minicpmo_ros.nano.lessons import Lesson, Studio, lesson_at  # noqa: E402
@@ -112,6 +114,26 @@ def test_lessons_grow_longer() -> None:
 def test_nothing_to_pack_is_told(run: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"holds no state\.pt"):
         pack(run, tmp_path / "packed")
+
+
+def test_a_run_is_packed_with_the_tokenizer_that_it_learned_with(run: Path, tmp_path: Path) -> None:
+    Trainer(run, CONFIGURED).save()
+    file = run / "tokenizer.json"
+    file.write_text(file.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    packed = pack(run, tmp_path / "packed")
+    assert (packed / "tokenizer.json").read_bytes() == file.read_bytes()
+
+
+def test_a_run_goes_on_with_the_tokenizer_that_it_began_with(run: Path) -> None:
+    Trainer(run, CONFIGURED).save()
+    file = run / "tokenizer.json"
+    file.write_text(file.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    before = file.read_bytes()
+    few = ["--steps", "1", "--processes", "1", "--units", "4", "--flite", "0"]
+    done = CliRunner().invoke(nano_app, ["train", str(run), *few])
+    assert done.exit_code == 0, done.output
+    assert Trainer(run, CONFIGURED).step == 1
+    assert file.read_bytes() == before
 
 
 def test_what_was_taught_is_what_is_lived(run: Path, tmp_path: Path) -> None:
