@@ -23,6 +23,7 @@ from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.acoustics import Room
 from minicpmo_ros.nano.episode import Episode
 from minicpmo_ros.nano.lines import Line
+from minicpmo_ros.nano.pointing import NAMED, Pointing
 from minicpmo_ros.nano.spotted import SPOTTED
 from minicpmo_ros.nano.stage_set import StageSet
 
@@ -55,7 +56,8 @@ class Example:
     embeddings go. kinds: int64 [T], TOKEN, SOUND or PICTURE. labels: int64 [T], the token that
     comes next, NO_LABEL where that is not the model's to say. decides: bool [T], where a unit's
     decision is made. phonemes: int64 [units * 50], 0 for silence, else 1 + index. words: int64
-    [units * 10], 0 where no word ends, else 1 + index in SPOTTED.
+    [units * 10], 0 where no word ends, else 1 + index in SPOTTED. points: int64 [N, 3], see
+    `Pointing`.
     """
 
     mel: Array
@@ -66,6 +68,7 @@ class Example:
     decides: NDArray[np.bool_]
     phonemes: Ints
     words: Ints
+    points: Ints
 
 
 class Encoder:
@@ -76,6 +79,7 @@ class Encoder:
         self._control = tokenizer.control
         self._prefix, self._suffix = prompts.duplex_prompt("en", "omni").ids(tokenizer)
         self._marker = tokenizer.encode(prompts.PREVIOUS)
+        self._pointing = Pointing(tokenizer, config.resampler.queries)
 
     def example(
         self,
@@ -94,12 +98,22 @@ class Encoder:
                 self.picture(episode.set, unit, rng, size) for unit in range(len(episode.units))
             ]
         phonemes, words = labels_of_sound(episode)
+        ids, kinds, labels, decides = self._tokens(episode)
+        points = self._pointing.points(
+            ids.tolist(), np.flatnonzero(decides).tolist(), [one.slots for one in seen]
+        )
+        if "tell you when" in episode.previous:  # what is awaited was not said in a turn
+            points = points[points[:, 0] == NAMED]
         return Example(
             windows(sound, self.config.audio.mels),
             tuple(seen),
-            *self._tokens(episode),
+            ids,
+            kinds,
+            labels,
+            decides,
             phonemes,
             words,
+            points,
         )
 
     def picture(

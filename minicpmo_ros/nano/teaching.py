@@ -34,6 +34,7 @@ from minicpmo_ros.nano.examples import (
     Example,
     Seen,
 )
+from minicpmo_ros.nano.pointing import AWAITED, FOUND, NAMED
 from minicpmo_ros.nano.spotted import SPOTTED
 from minicpmo_ros.nano.written import Written
 
@@ -63,8 +64,9 @@ class Pictures:
 
 @dataclass(frozen=True, eq=False)
 class Sheets:
-    """`Written`'s arrays, stacked and padded at their ends: int64 [N, T]. shown: int64 [M], which
-    of the loose pictures are in them, in the order of their places."""
+    """`Written`'s arrays, stacked and padded at their ends: int64 [N, T]. points: int64 [P, 4], as
+    `Pointing` has them behind the number of their sequence. shown: int64 [M], which of the loose
+    pictures are in them, in the order of their places."""
 
     ids: Tensor
     kinds: Tensor
@@ -72,6 +74,7 @@ class Sheets:
     words: Tensor
     groups: Tensor
     decides: Tensor
+    points: Tensor
     shown: Tensor
 
     def to(self, device: torch.device | str) -> Sheets:
@@ -81,9 +84,9 @@ class Sheets:
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Examples of equally many units. Of `Example`'s arrays, stacked; `ids` and what goes with it
-    are padded at their ends. offsets: int64 [B], the position in the audio encoder's table at which
-    each episode begins. pictures: of all examples in order, and then loose ones; in_episodes: how
-    many are of examples. written: about loose ones."""
+    are padded at their ends; points as those of `Sheets`. offsets: int64 [B], the position in the
+    audio encoder's table at which each episode begins. pictures: of all examples in order, and then
+    loose ones; in_episodes: how many are of examples. written: about loose ones."""
 
     mel: Tensor
     offsets: Tensor
@@ -93,6 +96,7 @@ class Batch:
     decides: Tensor
     phonemes: Tensor
     words: Tensor
+    points: Tensor
     pictures: Pictures | None
     in_episodes: int
     written: Sheets | None = None
@@ -137,6 +141,11 @@ def _padded(some: Sequence[Any], name: str, value: int) -> Tensor:
     return torch.from_numpy(np.stack(filled))
 
 
+def _points(some: Sequence[Example | Written]) -> Tensor:
+    rows = [np.insert(one.points, 0, number, 1) for number, one in enumerate(some)]
+    return torch.from_numpy(np.concatenate(rows))
+
+
 def collate(
     examples: Sequence[Example],
     loose: Sequence[Seen],
@@ -164,6 +173,7 @@ def collate(
         _padded(examples, "decides", 0),
         torch.from_numpy(np.stack([one.phonemes for one in examples])),
         torch.from_numpy(np.stack([one.words for one in examples])),
+        _points(examples),
         collate_pictures(everything, side) if everything else None,
         len(seen),
         sheets(written, pad_id) if written else None,
@@ -180,6 +190,7 @@ def sheets(written: Sequence[tuple[Written, Sequence[int]]], pad_id: int) -> She
         _padded(some, "words", NO_LABEL),
         _padded(some, "groups", -1),
         _padded(some, "decides", 0),
+        _points(some),
         torch.tensor([number for _, shown in written for number in shown]),
     )
 
@@ -226,10 +237,14 @@ class Nano(nn.Module):
         features = self.vpm(pixels, position_ids, mask)
         return self.resampler(features, cells, mask), features
 
-    def read(self, embeds: Tensor, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def read(
+        self, embeds: Tensor, groups: Tensor | None = None, points: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The language model over whole sequences: [B, T, hidden] -> hidden states, and what lies
         behind the first third of its layers. groups: int64 [B, T]; so far each group sees itself
-        alone, as it is with what is heard: a word is known there, and what it is about is not."""
+        alone, as it is with what is heard: a word is known there, and what it is about is not.
+        points: int64 [P, 4]; the third that is given back is how little is looked there, -log of
+        the attention's share, float32 [P]."""
         config, model = self.config.llm, self.llm.model
         count, tokens = embeds.shape[:2]
         angle = angles(
@@ -238,6 +253,8 @@ class Nano(nn.Module):
         cos, sin = angle.cos(), angle.sin()
         x = early = embeds
         apart = None if groups is None else _apart(groups)
+        first = config.layers // 3
+        missed = torch.zeros(0 if points is None else len(points), device=embeds.device)
         for number, layer in enumerate(model.layers, start=1):
             assert isinstance(layer, Layer)
             attention = layer.self_attn
@@ -250,15 +267,17 @@ class Nano(nn.Module):
             k = rotate(attention.k_norm(k).transpose(1, 2), cos, sin)
             group = config.heads // config.kv_heads
             k, v = (one.repeat_interleave(group, 1) for one in (k, v.transpose(1, 2)))
-            near = apart if number <= config.layers // 3 else None
+            near = apart if number <= first else None
+            if points is not None:
+                missed = missed + _missed(q, k, points, number - first - 1)
             out = F.scaled_dot_product_attention(
                 q, k.to(q.dtype), v.to(q.dtype), near, is_causal=near is None
             )
             x = x + attention.o_proj(out.transpose(1, 2).flatten(2))
             x = x + layer.mlp(layer.post_attention_layernorm(x))
-            if number == config.layers // 3:
+            if number == first:
                 early = x
-        return model.norm(x), early
+        return model.norm(x), early, missed
 
     def states(self, batch: Batch) -> States:
         """All that losses are made of."""
@@ -276,8 +295,9 @@ class Nano(nn.Module):
             sheet = batch.written
             pictures = queries[batch.in_episodes :][sheet.shown]
             words = _placed(self.llm.embed(sheet.ids), sheet.kinds == PICTURE, pictures)
-            written = self.read(words, sheet.groups)
-        return States(*self.read(embeds), sound, heard, queries, features, written)
+            written = self.read(words, sheet.groups, sheet.points)
+        read = self.read(embeds, points=batch.points)
+        return States(*read, sound, heard, queries, features, written)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.llm.head(hidden)
@@ -285,23 +305,41 @@ class Nano(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """hidden, early: [B, T, H] of the language model, see `Nano.read`. sound: [B, units *
-    10, H], what it is given of it. heard: [B, units * 50, d]. queries: [N, Q, H] and features: [N,
-    P, d] of pictures, if there are any. written: hidden and early of what is written."""
+    """hidden, early: [B, T, H] of the language model, and missed, see `Nano.read`. sound: [B,
+    units * 10, H], what it is given of it. heard: [B, units * 50, d]. queries: [N, Q, H] and
+    features: [N, P, d] of pictures, if there are any. written: the first three of what is
+    written."""
 
     hidden: Tensor
     early: Tensor
+    missed: Tensor
     sound: Tensor
     heard: Tensor
     queries: Tensor | None
     features: Tensor | None
-    written: tuple[Tensor, Tensor] | None = None
+    written: tuple[Tensor, Tensor, Tensor] | None = None
 
 
 def _apart(groups: Tensor) -> Tensor:
     """Each place sees those before it in its own group: int64 [B, T] -> bool [B, 1, T, T]."""
     same = groups[:, :, None] == groups[:, None, :]
     return same.tril()[:, None]
+
+
+def _missed(q: Tensor, k: Tensor, points: Tensor, behind: int) -> Tensor:
+    """-log of the shares of attention in this layer, so many behind the first third: [P]; 0 for
+    what is not looked for here. q, k: [B, heads, T, head_dim]."""
+    row, what, at, target = points.unbind(1)
+    head = (what != NAMED).long() * (q.shape[1] // 2)
+    here = (what == FOUND).long() == behind
+    missed = torch.zeros(len(points), device=q.device)
+    if not here.any():
+        return missed
+    row, head, at, target = (one[here] for one in (row, head, at, target))
+    scores = (k[row, head].float() * q[row, head, at].float()[:, None]).sum(-1)
+    unseen = torch.arange(k.shape[2], device=k.device) > at[:, None]
+    shares = (scores / q.shape[3] ** 0.5).masked_fill(unseen, -torch.inf).log_softmax(-1)
+    return missed.masked_scatter(here, -shares.gather(1, target[:, None])[:, 0])
 
 
 def _placed(embeds: Tensor, where: Tensor, rows: Tensor) -> Tensor:
@@ -353,6 +391,17 @@ class Hints(nn.Module):
                 ]
             ).sum(),
         }
+
+
+def points_missed(batch: Batch, states: States) -> dict[str, Tensor]:
+    """Means of `Nano.read`'s, of all that is looked for alike."""
+    parts = [(batch.points, states.missed)]
+    if batch.written is not None and states.written is not None:
+        parts.append((batch.written.points, states.written[2]))
+    what = torch.cat([points[:, 1] for points, _ in parts])
+    missed = torch.cat([one for _, one in parts])
+    names = {"named": NAMED, "awaited": AWAITED, "found": FOUND}
+    return {name: missed[what == one].mean() for name, one in names.items() if (what == one).any()}
 
 
 def _entropy(logits: Tensor, labels: Tensor, nothing: float = 1.0) -> Tensor:

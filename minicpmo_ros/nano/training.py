@@ -35,6 +35,7 @@ from minicpmo_ros.nano.teaching import (
     States,
     collate,
     collate_pictures,
+    points_missed,
 )
 from minicpmo_ros.nano.written import Written
 
@@ -51,6 +52,9 @@ _HINT_WEIGHTS = {
     "asked": (1.0, 0.5),
     "read_words": (0.5, 0.25),
     "told": (3.0, 3.0),
+    "named": (0.5, 0.5),
+    "awaited": (0.5, 0.5),
+    "found": (0.5, 0.5),
 }
 _WARM_UP = 100
 # Pictures without an episode, a unit: beside episodes, and in steps that have nothing else. The
@@ -208,7 +212,8 @@ class Trainer:
             return self.hints.losses_of(pictures, *self.nano.look(pictures.shown))
         batch = self.batch(lesson, rng)
         states = self.nano.states(batch)
-        return losses_of_words(self.nano, batch, states) | self.hints.losses(batch, states)
+        words = losses_of_words(self.nano, batch, states)
+        return words | self.hints.losses(batch, states) | points_missed(batch, states)
 
     def batch(self, lesson: Lesson, rng: np.random.Generator) -> Batch:
         """Episodes to learn from."""

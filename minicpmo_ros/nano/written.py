@@ -20,7 +20,8 @@ from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.answers import SEEING, Memory, Slots, answer
 from minicpmo_ros.nano.asking import Asking
 from minicpmo_ros.nano.chatter import beyond, chatter
-from minicpmo_ros.nano.examples import NO_LABEL, PICTURE, TOKEN
+from minicpmo_ros.nano.examples import NO_LABEL, PICTURE, TOKEN, slots_of
+from minicpmo_ros.nano.pointing import Pointing
 from minicpmo_ros.nano.spotted import SPOTTED
 from minicpmo_ros.nano.stage_set import StageSet, leaping_set, still_set
 from minicpmo_ros.nano.wordings import INTENTS
@@ -47,7 +48,8 @@ class Written:
     ids, kinds, labels: int64 [T], as `Example` has them; only what the model is to say has labels.
     words: int64 [T], 1 + index in SPOTTED where a word of a question ends, 0 at its other tokens,
     NO_LABEL elsewhere. groups: int64 [T], of what belongs together: a picture, a word, an answer.
-    decides: int64 [T], 1 where the label says whether to speak.
+    decides: int64 [T], 1 where the label says whether to speak. points: int64 [N, 3], see
+    `Pointing`.
     """
 
     ids: Ints
@@ -56,6 +58,7 @@ class Written:
     words: Ints
     groups: Ints
     decides: Ints
+    points: Ints
 
 
 class Questions:
@@ -63,6 +66,7 @@ class Questions:
 
     def __init__(self, tokenizer: Tokenizer, queries: int) -> None:
         self._tokenizer, self._queries = tokenizer, queries
+        self._pointing = Pointing(tokenizer, queries)
 
     def about(self, pictures: Sequence[tuple[Thing, ...]], rng: np.random.Generator) -> Written:
         """Pictures of unlike worlds, behind each QUESTIONS, mostly about what is in view there."""
@@ -71,7 +75,7 @@ class Questions:
         for things in pictures:
             stage = still_set(things)
             asking = Asking(rng, stage, False)
-            sheet.picture()
+            sheet.picture(things)
             asked = 0
             while asked < QUESTIONS:
                 intent, slots = asking.ask(memory, 0.0)
@@ -79,7 +83,7 @@ class Questions:
                     asked += 1
                     sheet.ask(_worded(intent, slots, rng))
                     sheet.answer(answer(intent, slots, stage.view(0), memory), decided=False)
-        return sheet.written()
+        return sheet.written(self._pointing)
 
     def waiting(self, pictures: Sequence[tuple[Thing, ...]], rng: np.random.Generator) -> Written:
         """A story that only waits (see `story`), each unit of it in another world: whether the
@@ -104,9 +108,9 @@ class Questions:
         sheet = _Sheet(self._tokenizer, self._queries)
         alerts: list[str] = []
         for unit in range(units):
-            sheet.picture()
             before, now = stage.view(max(unit - 1, 0)), stage.view(unit)
             assert before.things is not None and now.things is not None
+            sheet.picture(now.things)
             alerts += [one.alert for one in memory.see(unit, before.things, now.things)]
             said = alerts.pop(0) if alerts else ""
             if not said and rng.random() < ASKS and not (waits and memory.watches):
@@ -121,7 +125,7 @@ class Questions:
                 sheet.ask(chatter(rng).split())
             sheet.silence(rng)
             sheet.answer(said)
-        return sheet.written()
+        return sheet.written(self._pointing)
 
 
 def _worded(intent: str, slots: Slots, rng: np.random.Generator) -> list[str]:
@@ -135,9 +139,11 @@ class _Sheet:
         self._tokenizer, self._queries = tokenizer, queries
         self._rows: list[tuple[int, int, int, int, int, int]] = []
         self._group = -1
+        self._slots: list[Ints] = []
 
-    def picture(self) -> None:
+    def picture(self, things: Sequence[Thing]) -> None:
         control = self._tokenizer.control
+        self._slots.append(slots_of(things, self._queries))
         self._add([control.unit, control.image])
         self._add([control.unk] * self._queries, kind=PICTURE, join=True)
         self._add([control.image_end], join=True)
@@ -165,8 +171,11 @@ class _Sheet:
         if decided:
             self._add([control.unit_end], join=True)
 
-    def written(self) -> Written:
-        return Written(*(np.array(one, np.int64) for one in zip(*self._rows, strict=True)))
+    def written(self, pointing: Pointing) -> Written:
+        arrays = [np.array(one, np.int64) for one in zip(*self._rows, strict=True)]
+        ids, decides = arrays[0].tolist(), np.flatnonzero(arrays[-1]).tolist()
+        arrays.append(pointing.points(ids, decides, self._slots))
+        return Written(*arrays)
 
     def _decide(self, token: int) -> None:
         ids, kind, _, words, group, _ = self._rows[-1]

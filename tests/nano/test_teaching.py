@@ -19,6 +19,7 @@ from minicpmo_ros.nano.examples import PICTURE, SOUND, Encoder, Example, track  
 from minicpmo_ros.nano.initial import initialise  # noqa: E402
 from minicpmo_ros.nano.lessons import Lesson, Studio  # noqa: E402
 from minicpmo_ros.nano.lines import Split  # noqa: E402
+from minicpmo_ros.nano.pointing import AWAITED, FOUND, NAMED  # noqa: E402
 from minicpmo_ros.nano.sizes import write_settings  # noqa: E402
 from minicpmo_ros.nano.teaching import Batch, Nano, collate  # noqa: E402
 
@@ -99,13 +100,13 @@ def test_a_picture_is_shown_to_all_that_is_written_about_it(config, nano, taught
     written += [(one, range(4, 7)) for one in stories]
     side = config[0].vision.side
     batch = collate(examples, loose, written, side, 0, np.random.default_rng(0))
-    found, _ = nano.states(batch).written
+    found, _, _ = nano.states(batch).written
     queries, _ = nano.look(batch.pictures.shown)
     for row, (one, shown) in enumerate(written):
         embeds = nano.llm.embed(torch.from_numpy(one.ids))
         of = [batch.in_episodes + number for number in shown]
         embeds[torch.from_numpy(one.kinds == PICTURE)] = queries[of].flatten(0, 1)
-        alone, _ = nano.read(embeds[None], torch.from_numpy(one.groups)[None])
+        alone, _, _ = nano.read(embeds[None], torch.from_numpy(one.groups)[None])
         torch.testing.assert_close(found[row, : len(one.ids)], alone[0], atol=2e-4, rtol=1e-3)
 
 
@@ -116,12 +117,35 @@ def test_what_is_written_is_known_word_by_word_at_first_and_as_a_whole_at_last(
     embeds = torch.randn(1, 5, config[0].llm.hidden)
     other = embeds.clone()
     other[0, 2] = torch.randn(config[0].llm.hidden)
-    hidden, early = nano.read(embeds, groups)
-    changed_hidden, changed_early = nano.read(other, groups)
+    hidden, early, _ = nano.read(embeds, groups)
+    changed_hidden, changed_early, _ = nano.read(other, groups)
     same = [torch.equal(early[0, at], changed_early[0, at]) for at in range(5)]
     assert same == [True, True, False, True, True]
     same = [torch.allclose(hidden[0, at], changed_hidden[0, at]) for at in range(5)]
     assert same == [True, True, False, False, False]
-    _, whole = nano.read(embeds)
+    _, whole, _ = nano.read(embeds)
     torch.testing.assert_close(early[0, :2], whole[0, :2], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(early[0, 3], whole[0, 3])
+
+
+@torch.inference_mode()
+def test_how_little_is_looked_at_a_place_is_of_shares_of_attention(config, nano) -> None:
+    embeds = torch.randn(2, 7, config[0].llm.hidden)
+    for what in (NAMED, AWAITED, FOUND):
+        points = torch.tensor([[1, what, 5, target] for target in range(6)])
+        _, _, missed = nano.read(embeds, points=points)
+        torch.testing.assert_close(missed.neg().exp().sum(), torch.tensor(1.0))
+        assert missed.std() > 0
+
+
+@torch.inference_mode()
+def test_what_was_awaited_is_found_one_layer_later(config, nano) -> None:
+    embeds = torch.randn(1, 7, config[0].llm.hidden)
+    points = torch.tensor([[0, what, 6, 2] for what in (NAMED, AWAITED, FOUND)])
+    _, _, before = nano.read(embeds, points=points)
+    gain = nano.llm.model.layers[config[0].llm.layers // 3 + 1].self_attn.q_norm.weight
+    kept = gain.clone()
+    gain.mul_(3)
+    _, _, after = nano.read(embeds, points=points)
+    gain.copy_(kept)
+    assert (before != after).tolist() == [False, False, True]

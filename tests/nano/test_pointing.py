@@ -1,0 +1,150 @@
+"""Where attention is taught to look, in sequences of which the right places are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minicpmo_ros.media.world.things import Life, Scene, Thing
+from minicpmo_ros.model.tokenizer import Tokenizer
+from minicpmo_ros.nano.examples import PICTURE, slots_of
+from minicpmo_ros.nano.pointing import AWAITED, FOUND, NAMED, Pointing
+from minicpmo_ros.nano.sizes import write_settings
+from minicpmo_ros.nano.stage_set import StageSet
+from minicpmo_ros.nano.written import Questions
+
+QUERIES = 16
+CUP = Thing("cup", "red", "small", 0.9, 0.3)
+BALL = Thing("ball", "blue", "big", 0.25, 0.5)
+# Behind the first query of a picture.
+BALL_IS, CUP_IS, NOWHERE = 0, 10, QUERIES
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    folder: Path = tmp_path_factory.mktemp("nano")
+    return Tokenizer(folder, write_settings(folder).llm.vocab)
+
+
+class Script:
+    """A sequence made unit by unit. first: the place of its last picture's first query."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer, self.control = tokenizer, tokenizer.control
+        self.ids: list[int] = []
+        self.decides: list[int] = []
+        self.slots: list[np.ndarray] = []
+        self.first = 0
+
+    def unit(self, *things: Thing) -> Script:
+        control = self.control
+        self.ids += [control.unit, control.image]
+        self.first = len(self.ids)
+        self.ids += [control.unk] * QUERIES + [control.image_end]
+        self.slots.append(slots_of(things, QUERIES))
+        self.decides.append(len(self.ids) - 1)
+        return self
+
+    def say(self, text: str, *, ends: bool = True) -> Script:
+        control = self.control
+        end = [control.turn_eos] if ends else []
+        said = [control.speak, *self.tokenizer.encode(text), *end, control.chunk_eos]
+        self.ids += [*said, control.unit_end]
+        return self
+
+    def place(self, word: str) -> int:
+        """Of the last token of it."""
+        (token,) = self.tokenizer.encode(f" {word}")
+        return len(self.ids) - 1 - self.ids[::-1].index(token)
+
+    def points(self) -> list[list[int]]:
+        made = Pointing(self.tokenizer, QUERIES)
+        return made.points(self.ids, self.decides, self.slots).tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "offset"),
+    [
+        ("The cup is red.", "cup", CUP_IS),
+        ("The ball is on the left.", "ball", BALL_IS),
+        ("The red cup is there.", "cup", CUP_IS),
+        ("The green cup is not there.", "cup", NOWHERE),
+        ("The star is not there.", "star", NOWHERE),
+    ],
+)
+def test_a_name_points_at_the_query_of_its_thing(tokenizer, text, word, offset) -> None:
+    made = Script(tokenizer).unit(BALL, CUP).say(text)
+    assert made.points() == [[NAMED, made.place(word), made.first + offset]]
+
+
+@pytest.mark.parametrize("text", ["I see a red cup.", "The cup disappeared.", "I see two.", "Yes."])
+def test_other_answers_point_at_nothing(tokenizer, text) -> None:
+    assert Script(tokenizer).unit(BALL, CUP).say(text).points() == []
+
+
+def test_of_two_alike_none_is_pointed_at(tokenizer) -> None:
+    other = Thing("cup", "green", "big", 0.5, 0.5)
+    assert Script(tokenizer).unit(CUP, other).say("The cup is red.").points() == []
+
+
+def test_an_answer_of_several_units_is_one(tokenizer) -> None:
+    made = Script(tokenizer).unit(BALL).say("The ball is", ends=False)
+    name, first = made.place("ball"), made.first
+    made.unit(CUP).say(" on the left.")
+    assert made.points() == [[NAMED, name, first + BALL_IS]]
+
+
+@pytest.mark.parametrize(
+    ("promise", "alert", "there", "gone"),
+    [
+        ("a red cup appears", "A red cup appeared!", (BALL, CUP), (BALL,)),
+        ("the cup disappears", "The cup disappeared!", (CUP,), (BALL,)),
+        ("the cup turns red", "The cup turned red!", (CUP,), (BALL,)),
+    ],
+)
+def test_decisions_look_for_what_was_promised_until_it_was_told(
+    tokenizer, promise, alert, there, gone
+) -> None:
+    made = Script(tokenizer).unit().say(f"I will tell you when {promise}.")
+    name = made.place("cup")
+    wanted = []
+    for things, offset in ((gone, NOWHERE), (there, CUP_IS)):
+        made.unit(*things)
+        at = made.decides[-1]
+        wanted += [[AWAITED, at, name], [FOUND, at, made.first + offset]]
+    made.say(alert).unit(*gone)
+    assert made.points() == wanted
+
+
+def test_a_number_of_things_is_awaited_and_not_looked_for(tokenizer) -> None:
+    made = Script(tokenizer).unit().say("I will tell you when there are two things.")
+    name = made.place("two")
+    made.unit(BALL, CUP)
+    assert made.points() == [[AWAITED, made.decides[-1], name]]
+
+
+def test_what_was_cancelled_or_cut_off_is_not_awaited(tokenizer) -> None:
+    made = Script(tokenizer).unit().say("I will tell you when a cup appears.")
+    made.unit().say("I will not.")
+    assert len(made.points()) == 2  # of the decision to say so
+    made = Script(tokenizer).unit().say("I will tell you when a red")
+    made.unit(CUP)
+    assert made.points() == []
+
+
+def test_stories_point_at_queries_of_their_own_pictures(tokenizer) -> None:
+    stage = StageSet(Scene((Life(BALL), Life(CUP, enters_s=4.0))), phase_s=0.9)
+    looked = set()
+    for seed in range(40):
+        story = Questions(tokenizer, QUERIES).story(stage, 8, np.random.default_rng(seed))
+        firsts = np.flatnonzero(story.kinds == PICTURE)[::QUERIES]
+        for what, at, target in story.points.tolist():
+            assert target < at
+            if what != AWAITED:
+                newest = int(firsts[firsts < at][-1])
+                assert target - newest in (BALL_IS, CUP_IS, NOWHERE)
+                looked.add((what, target - newest))
+    assert {(NAMED, BALL_IS), (NAMED, CUP_IS), (NAMED, NOWHERE)} <= looked
+    assert {(FOUND, CUP_IS), (FOUND, NOWHERE)} <= looked
