@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.gallery import Gallery
+from minicpmo_ros.nano.hints import Hints, points_missed
 from minicpmo_ros.nano.initial import initialise
 from minicpmo_ros.nano.lessons import Lesson, Studio, lesson_at
 from minicpmo_ros.nano.lines import Split
@@ -30,12 +31,10 @@ from minicpmo_ros.nano.masking import masked
 from minicpmo_ros.nano.teaching import (
     NO_LABEL,
     Batch,
-    Hints,
     Nano,
     States,
     collate,
     collate_pictures,
-    points_missed,
 )
 from minicpmo_ros.nano.written import Written
 
