@@ -26,18 +26,40 @@ def train(
         float, typer.Option(min=0, max=1, help="Share of flite's voices; needs flite.")
     ] = 0.12,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    start: Annotated[
+        str, typer.Option(help="Weights to begin with: a directory, or nano; empty: random ones.")
+    ] = "",
+    skip: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of the lessons left out: 0, or 0.7 with --start."),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Of learning, at most: 1.5e-3, or 6e-4 with --start.")
+    ] = None,
 ) -> None:
     """Train on episodes that are made as it goes; Ctrl-C saves, the same command goes on."""
+    from minicpmo_ros.model.shipped import checkpoint_directory
     from minicpmo_ros.nano.processes import train as run
     from minicpmo_ros.nano.progress import Shown
-    from minicpmo_ros.nano.sizes import write_settings
+    from minicpmo_ros.nano.sizes import copy_settings, write_settings
     from minicpmo_ros.nano.training import STATE, TrainingConfig
 
+    start = str(checkpoint_directory(start)) if start else ""
     if not (folder / STATE).exists():
         # What a run has learned is of the tokens that it began with.
-        write_settings(folder)
+        if start:
+            copy_settings(Path(start), folder)
+        else:
+            write_settings(folder)
     config = TrainingConfig(
-        steps=steps, units_per_step=units, seed=seed, processes=processes, flite=flite
+        steps=steps,
+        units_per_step=units,
+        rate=rate or (6e-4 if start else 1.5e-3),
+        seed=seed,
+        processes=processes,
+        flite=flite,
+        start=start,
+        skipped=skip if skip is not None else (0.7 if start else 0.0),
     )
     with Shown(folder, steps) as shown:
         run(folder, config, shown, device, minutes)

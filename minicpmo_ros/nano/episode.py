@@ -86,7 +86,8 @@ class Episode:
 class Director:
     """Makes one episode; see `direct`.
 
-    quiet: nobody speaks to the robot. fresh: nothing was said before it begins.
+    quiet: nobody speaks to the robot. fresh: nothing was said before it begins. waits: the user
+    mostly asks to be told of something, and waits for it.
     """
 
     def __init__(
@@ -98,7 +99,9 @@ class Director:
         *,
         quiet: bool = False,
         fresh: bool = False,
+        waits: bool = False,
     ) -> None:
+        self._waits = waits
         self.rng, self.lines, self.set, self.units = rng, lines, stage, units
         self.asking = Asking(rng, stage, lines.held_out)
         self.memory = Memory()
@@ -161,7 +164,10 @@ class Director:
         if self.rng.random() < 0.04:
             intent, slots, line = "foreign", Slots(), self.lines.foreign()
         else:
-            intent, slots = self.asking.ask(self.memory, start)
+            if self._waits and not self.memory.watches and self.rng.random() < 0.85:
+                intent, slots = self.asking.to_watch(start)
+            else:
+                intent, slots = self.asking.ask(self.memory, start)
             line = self.lines.ask(intent, slots)
         said = self._say(start, line, kind, intent, slots)
         due = math.ceil(said.ends_s + HEARD_OUT_S) - 1
@@ -252,7 +258,7 @@ class Director:
             if ends:
                 # It sounds until about the end of the next unit.
                 self._next_s = unit + 1.9 + self.rng.exponential(0.9)
-                if self.memory.watches and self.rng.random() < 0.6:
+                if self.memory.watches and self.rng.random() < (0.85 if self._waits else 0.6):
                     self._next_s += self.rng.uniform(2, 8)  # for what they watch for to happen
             elif self.rng.random() < 0.4:
                 self._next_s = unit + 1.05 + self.rng.uniform(0, 1.2)

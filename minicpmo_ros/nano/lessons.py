@@ -23,6 +23,10 @@ from minicpmo_ros.nano.written import Questions, Written
 
 # Samples of a long sound that go through a room at once.
 PART = 60 * 16_000
+# Of the episodes with a camera, those of a user who mostly asks to be told of something, and waits.
+_WATCHING = 0.4
+# So much faster things happen before them.
+_HASTE = 1.6
 # Sheets of a story in which nothing is asked but to watch for something.
 WAITS = 1
 ROBOT = Voice("espeak", "en-us", 170)
@@ -71,19 +75,25 @@ class Studio:
         quiet: bool = False,
         fresh: bool = False,
         strange: bool = False,
+        waits: bool = False,
     ) -> Episode:
         """quiet: nobody speaks to the robot. fresh: nothing was said before the episode. strange:
-        the camera shows another world."""
+        the camera shows another world. waits: the user mostly asks to be told of something, and
+        waits for it, before a camera that shows more of it."""
         stage = no_camera()
         if lesson.camera:
-            stage = random_set(rng, lesson.units, held_out=split.looks, strange=strange)
+            units = round(lesson.units * (_HASTE if waits else 1))
+            stage = random_set(rng, units, held_out=split.looks, strange=strange)
+            stage = hastened(stage, _HASTE) if waits else stage
         lines = Lines(rng, self._speaker, split)
-        return Director(rng, lines, stage, lesson.units, quiet=quiet, fresh=fresh).direct()
+        director = Director(rng, lines, stage, lesson.units, quiet=quiet, fresh=fresh, waits=waits)
+        return director.direct()
 
     def example(
         self, rng: np.random.Generator, lesson: Lesson, split: Split, size: tuple[int, int]
     ) -> Example:
-        episode = self.episode(rng, lesson, split)
+        waits = lesson.camera and bool(rng.random() < _WATCHING)
+        episode = self.episode(rng, lesson, split, waits=waits)
         return self.staged(episode, rng, split, size)
 
     def staged(

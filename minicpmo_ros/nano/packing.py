@@ -14,6 +14,7 @@ from minicpmo_ros.model.layout import shapes
 from minicpmo_ros.model.sums import SUMS
 from minicpmo_ros.model.weight_files import SINGLE
 from minicpmo_ros.nano.card import write_card
+from minicpmo_ros.nano.sizes import copy_settings
 from minicpmo_ros.nano.training import STATE
 
 
@@ -42,9 +43,7 @@ def pack(
         old.unlink(missing_ok=True)
     shutil.rmtree(directory / "engines", ignore_errors=True)
     # The run's own tokenizer: that of this version may have learned from other sentences since.
-    directory.mkdir(parents=True, exist_ok=True)
-    for settings in run.glob("*.json"):
-        shutil.copy(settings, directory)
+    copy_settings(run, directory)
     wanted = shapes(ModelConfig.load(directory))
     weights = {name: one.to(dtype).contiguous() for name, one in state["nano"].items()}
     if {name: tuple(one.shape) for name, one in weights.items()} != wanted:

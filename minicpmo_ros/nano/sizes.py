@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+from minicpmo_ros.errors import CheckpointError
 from minicpmo_ros.media.world.things import COLOURS, KINDS, PLACES, Thing
 from minicpmo_ros.model import prompts, tiny_tokenizer
 from minicpmo_ros.model.config import ModelConfig
@@ -94,6 +96,20 @@ def write_settings(directory: Path) -> ModelConfig:
         },
     )
     return ModelConfig.from_json(config)
+
+
+def copy_settings(checkpoint: Path, directory: Path) -> None:
+    """Put another checkpoint's config, tokenizer and settings into a directory.
+
+    Raises:
+        CheckpointError: it has no settings.
+    """
+    files = sorted(checkpoint.glob("*.json"))
+    if not files:
+        raise CheckpointError(f"{checkpoint} holds no config.json: it is no checkpoint")
+    directory.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        shutil.copyfile(file, directory / file.name)
 
 
 def sentences() -> list[str]:

@@ -17,22 +17,23 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F  # noqa: N812
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.tokenizer import Tokenizer
+from minicpmo_ros.model.weight_files import weight_files
 from minicpmo_ros.nano.gallery import Gallery
 from minicpmo_ros.nano.hints import Hints, points_missed
 from minicpmo_ros.nano.initial import initialise
 from minicpmo_ros.nano.lessons import Lesson, Studio, lesson_at
 from minicpmo_ros.nano.lines import Split
+from minicpmo_ros.nano.losses import losses_of_words
 from minicpmo_ros.nano.masking import masked
 from minicpmo_ros.nano.teaching import (
     NO_LABEL,
     Batch,
     Nano,
-    States,
     collate,
     collate_pictures,
 )
@@ -56,15 +57,15 @@ _HINT_WEIGHTS = {
     "found": (0.5, 0.5),
 }
 _WARM_UP = 100
+# Steps in which heads that a checkpoint does not have learn alone, and how fast.
+_SETTLE, _SETTLING_RATE = 30, 5e-3
 # Pictures without an episode, a unit: beside episodes, and in steps that have nothing else. The
 # pictures of an episode resemble each other: from them alone sight is unlearned.
-_BESIDE, _ALONE = 0.5, 2.0
+_BESIDE, _ALONE = 0.375, 2.0
 # Of those beside episodes: how many something is asked about in writing, so many in a sequence.
 _ASKED, _IN_ONE = 0.25, 3
 # And pictures of stories in writing, a unit of the step.
 _TOLD, _STORY_UNITS = 0.5, 8
-# So often one waits before all loose pictures, in writing.
-_WAITS = 2
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ class TrainingConfig:
     steps: in all; each learns from units_per_step one-second units in every process. rate: of
     learning, at its highest, falling to least_rate of it. flite: share of episodes with a voice of
     flite's, which must be installed. saves_s: seconds between states that are saved.
-    checks: steps between looks at examples that are not learned from.
+    checks: steps between looks at examples that are not learned from. start: directory of a
+    checkpoint whose weights a new run begins with; empty: random ones. skipped: the share of the
+    lessons that is left out before the first step.
     """
 
     steps: int = 8000
@@ -86,6 +89,8 @@ class TrainingConfig:
     flite: float = 0.0
     saves_s: float = 120
     checks: int = 250
+    start: str = ""
+    skipped: float = 0.0
 
 
 Say = Callable[[dict[str, Any]], None]
@@ -126,6 +131,9 @@ class Trainer:
     def _resume(self) -> None:
         file = self.folder / STATE
         if not file.exists():
+            if self.config.start:
+                (file,) = weight_files(Path(self.config.start))
+                self.nano.load_state_dict(load_file(file))
             return
         state = torch.load(file, map_location=self.device, weights_only=True)
         self.nano.load_state_dict(state["nano"])
@@ -156,7 +164,18 @@ class Trainer:
 
     @property
     def share(self) -> float:
-        return self.step / self.config.steps
+        """Of the way through the lessons."""
+        return self._share_at(self.step)
+
+    def _share_at(self, step: int) -> float:
+        skipped = self.config.skipped
+        return skipped + (1 - skipped) * step / self.config.steps
+
+    @property
+    def _settling(self) -> bool:
+        """A checkpoint has no heads that exist in training only. Before what they say means
+        anything, the network would unlearn for them what it knows: so at first they learn alone."""
+        return bool(self.config.start) and self.step < _SETTLE
 
     def run(self, say: Say, stop: Callable[[], bool] = lambda: False) -> None:
         """Train to the end, or until told to stop."""
@@ -183,6 +202,7 @@ class Trainer:
         rate = self._rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.nano.requires_grad_(not self._settling)
         with torch.autocast(self.device.split(":")[0], torch.bfloat16):
             losses = self._losses(lesson)
         total = sum((self._weight(name) * one for name, one in losses.items()), torch.zeros(()))
@@ -201,7 +221,7 @@ class Trainer:
         """Of this process. One that is alone takes turns with itself while senses are apart."""
         rng = np.random.default_rng([self.config.seed, 1, step])
         rank = self.rank if self.config.processes > 1 else step
-        return lesson_at(step / self.config.steps, rng, rank)
+        return lesson_at(self._share_at(step), rng, rank)
 
     def _losses(self, lesson: Lesson) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.config.seed, 2, self.step, self.rank])
@@ -211,8 +231,11 @@ class Trainer:
             return self.hints.losses_of(pictures, *self.nano.look(pictures.shown))
         batch = self.batch(lesson, rng)
         states = self.nano.states(batch)
-        words = losses_of_words(self.nano, batch, states)
-        return words | self.hints.losses(batch, states) | points_missed(batch, states)
+        hints = self.hints.losses(batch, states)
+        if self._settling:
+            return hints
+        words = losses_of_words(self.nano, batch, states, self.tokenizer.control.speak)
+        return words | hints | points_missed(batch, states)
 
     def batch(self, lesson: Lesson, rng: np.random.Generator) -> Batch:
         """Episodes to learn from."""
@@ -223,7 +246,7 @@ class Trainer:
         written: list[tuple[Written, range]] = []
         for part in _parts(round(_ASKED * len(loose)), _IN_ONE):
             written.append((self.studio.about([loose[one] for one in part], rng), part))
-        for part in _parts(len(loose), _STORY_UNITS) * _WAITS:
+        for part in _parts(len(loose), _STORY_UNITS):
             written.append((self.studio.waiting([loose[one] for one in part], rng), part))
         for _ in range(round(_TOLD * self.config.units_per_step / _STORY_UNITS)):
             seen, stories = self.studio.story(rng, _STORY_UNITS)
@@ -241,8 +264,11 @@ class Trainer:
 
     def _rate(self) -> float:
         config = self.config
-        warm = min(1.0, (self.step + 1) / _WARM_UP)
-        fall = 0.5 + 0.5 * np.cos(np.pi * min(self.share, 1.0))
+        if self._settling:
+            return _SETTLING_RATE
+        settled = _SETTLE if config.start else 0
+        warm = min(1.0, (self.step + 1 - settled) / _WARM_UP)
+        fall = 0.5 + 0.5 * np.cos(np.pi * min(self.step / config.steps, 1.0))
         return float(config.rate * warm * (config.least_rate + (1 - config.least_rate) * fall))
 
     def _weight(self, name: str) -> float:
@@ -254,7 +280,7 @@ class Trainer:
     def _share_gradients(self) -> None:
         if self.config.processes < 2 or not dist.is_initialized():
             return
-        there = list(self.parameters)
+        there = [one for one in self.parameters if one.requires_grad]
         flat = torch.cat(
             [(torch.zeros_like(one) if one.grad is None else one.grad).reshape(-1) for one in there]
         )
@@ -330,24 +356,6 @@ class Trainer:
 def _parts(count: int, size: int) -> list[range]:
     """All numbers below count, so many together."""
     return [range(at, min(at + size, count)) for at in range(0, count, size)]
-
-
-def losses_of_words(nano: Nano, batch: Batch, states: States) -> dict[str, Tensor]:
-    """Cross-entropy of the decisions, and of the words behind them."""
-    told = batch.labels != NO_LABEL
-    found = {}
-    for name, where in (("decisions", told & batch.decides), ("text", told & ~batch.decides)):
-        if where.any():
-            logits = nano.logits(states.hidden[where])
-            found[name] = F.cross_entropy(logits.float(), batch.labels[where])
-    if batch.written is not None and states.written is not None:
-        sheet = batch.written
-        told, decides = sheet.labels != NO_LABEL, sheet.decides.bool()
-        for name, where in (("told", told & decides), ("asked", told & ~decides)):
-            if where.any():
-                logits = nano.logits(states.written[0][where])
-                found[name] = F.cross_entropy(logits.float(), sheet.labels[where])
-    return found
 
 
 def answers_in(batch: Batch, row: int, turn_eos: int) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """Who speaks in nano's episodes: voices of three synthesisers, some kept for measuring, and speech.
 
-espeak-ng says when each word and each phoneme is heard. flite and festival are of other families,
-and give sound alone.
+espeak-ng and flite say when each word and each phoneme is heard. festival is of another family, and
+gives sound alone.
 """
 
 from __future__ import annotations
@@ -176,9 +176,19 @@ class Speaker:
             return Said(np.zeros(0, np.float32))
         if voice.engine == "espeak":
             return self._espeak(plain, voice)
-        pcm = self._others.say(voice.engine, voice.name, voice.rate, plain)
-        begin, end = _ends(is_sounding(pcm), MIC_RATE_HZ)
-        return Said(_at_mic_rate(pcm[begin:end], MIC_RATE_HZ, voice.warp))
+        spoken = self._others.say(voice.engine, voice.name, voice.rate, plain)
+        begin, end = _ends(is_sounding(spoken.pcm), MIC_RATE_HZ)
+        samples = _at_mic_rate(spoken.pcm[begin:end], MIC_RATE_HZ, voice.warp)
+        length, lead = len(samples) / MIC_RATE_HZ, begin / MIC_RATE_HZ
+
+        def heard(second: float) -> float:
+            return min(max(0.0, (second - lead) / voice.warp), length)
+
+        return Said(
+            samples,
+            tuple((word, heard(start), heard(stop)) for word, start, stop in spoken.words),
+            tuple((index, heard(start), heard(stop)) for index, start, stop in spoken.phonemes),
+        )
 
     def _espeak(self, plain: str, voice: Voice) -> Said:
         accent, _, variant = voice.name.partition("+")

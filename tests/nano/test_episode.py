@@ -12,7 +12,7 @@ from minicpmo_ros.nano.answers import Slots
 from minicpmo_ros.nano.chatter import chatter
 from minicpmo_ros.nano.episode import HEARD_OUT_S, Director, Episode
 from minicpmo_ros.nano.lines import Line
-from minicpmo_ros.nano.stage_set import no_camera, random_set
+from minicpmo_ros.nano.stage_set import hastened, no_camera, random_set
 from minicpmo_ros.nano.wordings import INTENTS
 
 SILENCE: NDArray[np.float32] = np.zeros(16_000, np.float32)
@@ -135,3 +135,20 @@ def test_the_same_seed_gives_the_same_episode() -> None:
     first, again = (episodes(4)[-1] for _ in range(2))
     assert first.units == again.units
     assert [one.line.text for one in first.voiced] == [one.line.text for one in again.voiced]
+
+
+def test_who_waits_mostly_asks_to_be_told_and_is_told_more() -> None:
+    def count(waits: bool) -> tuple[int, int]:
+        promises = alerts = 0
+        for number in range(60):
+            rng = np.random.default_rng([6, number])
+            stage = hastened(random_set(rng, 32), 2.0)
+            lines = Mute(rng)
+            done = Director(rng, lines, stage, 16, waits=waits).direct()  # type: ignore[arg-type]
+            promises += sum(one.text.startswith("I will tell you when") for one in done.answered)
+            alerts += sum(one.watch is not None for one in done.answered)
+        return promises, alerts
+
+    often, seldom = count(True), count(False)
+    assert often[0] > 2 * seldom[0] > 0
+    assert often[1] > 1.5 * seldom[1] > 0

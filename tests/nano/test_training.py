@@ -17,6 +17,7 @@ from minicpmo_ros.duplex.pictures import Shown  # noqa: E402
 from minicpmo_ros.errors import CheckpointError, InputError  # noqa: E402
 from minicpmo_ros.model import prompts  # noqa: E402
 from minicpmo_ros.model.tokenizer import Tokenizer  # noqa: E402
+from minicpmo_ros.nano import training  # noqa: E402
 from minicpmo_ros.nano.acoustics import OPEN_AIR  # noqa: E402
 from minicpmo_ros.nano.cli import nano_app  # noqa: E402
 from minicpmo_ros.nano.examples import Encoder, track  # noqa: E402
@@ -24,9 +25,10 @@ from minicpmo_ros.nano.gallery import KEPT, Gallery  # noqa: E402
 from minicpmo_ros.nano.lessons import Lesson, Studio, lesson_at  # noqa: E402
 from minicpmo_ros.nano.lines import Split  # noqa: E402
 from minicpmo_ros.nano.living import CONFIG  # noqa: E402
+from minicpmo_ros.nano.losses import ALERT, losses_of_words  # noqa: E402
 from minicpmo_ros.nano.packing import pack  # noqa: E402
 from minicpmo_ros.nano.pointing import AWAITED, FOUND  # noqa: E402
-from minicpmo_ros.nano.sizes import write_settings  # noqa: E402
+from minicpmo_ros.nano.sizes import copy_settings, write_settings  # noqa: E402
 from minicpmo_ros.nano.teaching import NO_LABEL  # noqa: E402
 from minicpmo_ros.nano.training import Trainer, TrainingConfig  # noqa: E402
 from minicpmo_ros.runtime.torch_runtime import TorchNetwork  # noqa: E402
@@ -141,6 +143,60 @@ def test_a_run_goes_on_with_the_tokenizer_that_it_began_with(run: Path) -> None:
     assert done.exit_code == 0, done.output
     assert Trainer(run, CONFIGURED).step == 1
     assert file.read_bytes() == before
+
+
+def test_a_run_begins_with_the_weights_of_a_checkpoint(run: Path, tmp_path: Path) -> None:
+    Trainer(run, CONFIGURED).save()
+    packed = pack(run, tmp_path / "packed")
+    taught = replace(CONFIGURED, seed=1, start=str(packed), skipped=0.7)
+    trainer = Trainer(run_of(packed, tmp_path / "next"), taught)
+    assert trainer.share == 0.7
+    kept = {name: one.clone() for name, one in trainer.nano.state_dict().items()}
+    other = Trainer(run, replace(CONFIGURED, seed=1))
+    for name, one in other.nano.state_dict().items():
+        assert torch.allclose(kept[name], one, atol=1e-3)
+    # Heads that the checkpoint does not have learn alone first.
+    heads = trainer.hints.words[1].weight.detach().clone()
+    told = trainer.advance()
+    assert "words" in told
+    assert "decisions" not in told
+    assert not torch.equal(heads, trainer.hints.words[1].weight)
+    assert all(torch.equal(kept[name], one) for name, one in trainer.nano.state_dict().items())
+    trainer.step = training._SETTLE
+    assert "decisions" in trainer.advance()
+    changed = trainer.nano.state_dict()
+    assert any(not torch.equal(one, changed[name]) for name, one in kept.items())
+
+
+def run_of(packed: Path, folder: Path) -> Path:
+    copy_settings(packed, folder)
+    return folder
+
+
+def test_what_is_no_checkpoint_is_not_begun_with(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        copy_settings(tmp_path, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missed_report_weighs_more_than_another_decision(run: Path) -> None:
+    """Who waits has hundreds of seconds without anything to report for each one with it."""
+    trainer = Trainer(run, CONFIGURED)
+    speak = trainer.tokenizer.control.speak
+    batches = (trainer.batch(Lesson(12, True), np.random.default_rng(seed)) for seed in range(30))
+    batch = next(one for one in batches if AWAITED in one.points[:, 1])
+    row, at = batch.points[batch.points[:, 1] == AWAITED][0, [0, 2]].tolist()
+    batch.labels[batch.decides.bool()] = trainer.tokenizer.control.listen
+    batch.labels[row, at] = speak
+    with torch.inference_mode():
+        states = trainer.nano.states(batch)
+        with_it = losses_of_words(trainer.nano, batch, states, speak)["decisions"]
+        without = losses_of_words(trainer.nano, batch, states, -1)["decisions"]
+        logits = trainer.nano.logits(states.hidden[row, at][None])
+        missed = torch.nn.functional.cross_entropy(logits, torch.tensor([speak]))
+    assert float(with_it - without) == pytest.approx(
+        (ALERT - 1) * float(missed) / int(batch.decides.sum()), rel=1e-3
+    )
 
 
 def test_what_was_taught_is_what_is_lived(run: Path, tmp_path: Path) -> None:

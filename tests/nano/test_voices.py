@@ -264,13 +264,13 @@ def test_what_was_spoken_once_is_kept_and_what_is_damaged_is_spoken_again(tmp_pa
         return len((tmp_path / "calls").read_text().splitlines())
 
     for _ in range(2):
-        assert np.array_equal(others.say("flite", "slt", 170, "Hello."), tone)
+        assert np.array_equal(others.say("flite", "slt", 170, "Hello.").pcm, tone)
     assert calls() == 1
     others.say("flite", "slt", 190, "Hello.")
     assert calls() == 2
-    for entry in (tmp_path / "cache").rglob("*.npy"):
+    for entry in (tmp_path / "cache").rglob("*.npz"):
         entry.write_bytes(b"damaged")
-    assert np.array_equal(others.say("flite", "slt", 170, "Hello."), tone)
+    assert np.array_equal(others.say("flite", "slt", 170, "Hello.").pcm, tone)
     assert calls() == 3
 
 
@@ -290,7 +290,27 @@ def test_flite_speaks(speaker, name):
     fast = speaker.say("Where is the ball?", Voice("flite", name, rate=190))
     assert rms(slow.samples) > 0.01
     assert 0.7 < fast.seconds < slow.seconds < 3.0
-    assert slow.words == slow.phonemes == ()
+    assert [word for word, _, _ in slow.words] == ["Where", "is", "the", "ball?"]
+    names = [PHONEMES[index] for index, _, _ in slow.phonemes]
+    assert names[0] == "w"
+    assert names[-3:] == ["b", "O:", "l"]
+    for spans in (slow.words, slow.phonemes):
+        times = [when for _, *span in spans for when in span]
+        assert times == sorted(times)
+        assert times[0] < 0.3  # some of its voices begin with a breath
+        assert slow.seconds - 0.3 < times[-1] <= slow.seconds
+
+
+@needs("flite")
+@espeak
+def test_flite_tells_times_of_what_was_kept_and_of_what_is_warped(speaker):
+    plain = Voice("flite", "rms", rate=150)
+    first, again = (speaker.say("Where is the ball?", plain) for _ in range(2))
+    assert first.words == again.words
+    warped = speaker.say("Where is the ball?", replace(plain, warp=1.1))
+    for (_, start, stop), (_, begin, end) in zip(first.words, warped.words, strict=True):
+        assert begin == pytest.approx(start / 1.1, abs=0.03)
+        assert end == pytest.approx(stop / 1.1, abs=0.03)
 
 
 @needs("festival")
