@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from minicpmo_ros.runtime.export.calibration import Calibration
 
 Progress = build.Progress
-# Shares of the way: reading the checkpoint's bytes once, building, loading.
+# Shares of the way: of building, the checkpoint's bytes are read once; of loading, what is missing
+# is built.
 HASHED, BUILT = 0.1, 0.9
 
 
@@ -83,7 +84,14 @@ def load_network(
         )
     check_runtimes(recipe)
     cache = cache or EngineCache()
-    files = ensure(directory, recipe, cache, progress, say, kv_capacity)
+    files = ensure(
+        directory,
+        recipe,
+        cache,
+        lambda what, share: progress(what, BUILT * share),
+        say,
+        kv_capacity,
+    )
     return assemble(ModelConfig.load(directory), recipe, files, threads, progress)
 
 
@@ -109,12 +117,11 @@ def ensure(
     )
     config = ModelConfig.load(directory)
     found = jobs(directory, mark, config, recipe, cache)
-    span = BUILT - HASHED
     return files_of(
         directory,
         found,
         cache,
-        lambda what, share: progress(f"building {what}", HASHED + span * share),
+        lambda what, share: progress(f"building {what}", HASHED + (1 - HASHED) * share),
         say,
         lambda own: _check_room(directory, config, recipe, cache, own, kv_capacity, progress),
     )
