@@ -10,7 +10,7 @@ from minicpmo_ros.nano.pointing import AWAITED
 from minicpmo_ros.nano.teaching import NO_LABEL, Batch, Nano, States
 
 # Of a decision to speak while something is waited for. There are hundreds that listen for each.
-ALERT = 4.0
+ALERT = 2.0
 
 
 def losses_of_words(nano: Nano, batch: Batch, states: States, speak: int) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ _HINT_WEIGHTS = {
     "told": (3.0, 3.0),
     "named": (0.5, 0.5),
     "awaited": (0.5, 0.5),
-    "found": (0.5, 0.5),
+    "found": (1.0, 1.0),
 }
 _WARM_UP = 100
 # Steps in which heads that a checkpoint does not have learn alone, and how fast.
