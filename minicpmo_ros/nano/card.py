@@ -14,7 +14,7 @@ _TEXT = """\
 # Nano
 
 A checkpoint of MiniCPM-o 4.5's architecture with {parameters:.1f} million parameters, trained from
-random weights by `minicpmo nano train` (seed {seed}, {steps} steps, {hours:.1f} hours of episodes).
+{start} by `minicpmo nano train` (seed {seed}, {steps} steps, {hours:.1f} hours of episodes).
 No weight, text or recording of anybody else is in it.
 
 **Trained on** episodes that code makes: voices of espeak-ng{flite} in rooms,
@@ -59,6 +59,7 @@ def write_card(directory: Path, state: dict[str, Any], figures: Path | None) -> 
     config = state["config"]
     text = _TEXT.format(
         parameters=sum(one.numel() for one in state["nano"].values()) / 1e6,
+        start="the weights of another run" if config.get("start") else "random weights",
         seed=config["seed"],
         steps=state["step"],
         hours=state["units"] / 3600,

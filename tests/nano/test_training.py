@@ -166,6 +166,9 @@ def test_a_run_begins_with_the_weights_of_a_checkpoint(run: Path, tmp_path: Path
     assert "decisions" in trainer.advance()
     changed = trainer.nano.state_dict()
     assert any(not torch.equal(one, changed[name]) for name, one in kept.items())
+    trainer.save()
+    card = (pack(trainer.folder, tmp_path / "again") / "README.md").read_text()
+    assert "trained from\nthe weights of another run" in card
 
 
 def run_of(packed: Path, folder: Path) -> Path:
@@ -266,6 +269,6 @@ def test_the_card_tells_what_was_trained_and_measured(run: Path, tmp_path: Path)
     figures.write_text('{"figures": {"nano.R_R": 0.875}}')
     card = (pack(run, tmp_path / "packed", figures=figures) / "README.md").read_text()
     assert "| `nano.R_R` | 0.875 |" in card
-    assert "6.5 million parameters" in card
+    assert "6.5 million parameters, trained from\nrandom weights" in card
     with pytest.raises(InputError, match="no file of `minicpmo nano eval --json`"):
         pack(run, tmp_path / "packed", figures=tmp_path / "missing.json")

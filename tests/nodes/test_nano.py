@@ -55,6 +55,16 @@ def test_it_promises_to_watch(made, lived) -> None:
     assert promise == "I will tell you when a yellow cup appears."
 
 
+def test_it_reports_what_it_promised_when_it_comes(lived) -> None:
+    """Nobody says anything then: it speaks on its own, which is an alert, too."""
+    reported = lived.answer(scene.CUP_COMES_S, by_s=2.0)
+    assert reported == "A yellow cup appeared!"
+    alerts = [m for _, m in lived.of("alert") if m.kind == "spoke_unasked"]
+    assert alerts
+    assert alerts[-1].text == reported
+    assert len({m.number for m in alerts}) == 1
+
+
 def test_it_falls_silent_when_it_is_interrupted(made, lived) -> None:
     line = made.lines[WAIT]
     cuts = [
