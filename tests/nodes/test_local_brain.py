@@ -174,7 +174,7 @@ def test_a_recipe_is_built_while_the_node_is_configured_and_diagnostics_say_how_
     robot.friend.create_subscription(kind, "/diagnostics", note, 100)
     robot.diagnosis("/omni: node")
     assert node.trigger_configure() == SUCCESS, node.failure
-    told = ("loading local: building speech.head 10 %", 0)
+    told = ("loading local: building speech.head 9 %", 0)
     robot.until(lambda: told in said, "what was said meanwhile")
     assert list(copy.glob("speech.head-*/stage.onnx"))
 
