@@ -20,6 +20,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from minicpmo_ros.errors import CheckpointError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.model.weight_files import weight_files
@@ -132,8 +133,7 @@ class Trainer:
         file = self.folder / STATE
         if not file.exists():
             if self.config.start:
-                (file,) = weight_files(Path(self.config.start))
-                self.nano.load_state_dict(load_file(file))
+                self.nano.load_state_dict(_weights_of(Path(self.config.start), self.nano))
             return
         state = torch.load(file, map_location=self.device, weights_only=True)
         self.nano.load_state_dict(state["nano"])
@@ -356,6 +356,22 @@ class Trainer:
 def _parts(count: int, size: int) -> list[range]:
     """All numbers below count, so many together."""
     return [range(at, min(at + size, count)) for at in range(0, count, size)]
+
+
+def _weights_of(checkpoint: Path, nano: Nano) -> dict[str, Tensor]:
+    """Raises CheckpointError where there are none, or those of another kind of network."""
+    weights: dict[str, Tensor] = {}
+    for file in weight_files(checkpoint):
+        weights |= load_file(file)
+    wanted = {name: one.shape for name, one in nano.state_dict().items()}
+    if others := {name for name, one in weights.items() if one.shape != wanted.get(name)}:
+        raise CheckpointError(
+            f"{checkpoint} holds {len(others)} weights that nano does not have, such as"
+            f" {min(others)}: a run begins with what `minicpmo nano pack` made"
+        )
+    if missing := wanted.keys() - weights.keys():
+        raise CheckpointError(f"{checkpoint} lacks {len(missing)} weights, such as {min(missing)}")
+    return weights
 
 
 def answers_in(batch: Batch, row: int, turn_eos: int) -> list[Tensor]:

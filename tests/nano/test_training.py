@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="training needs the extra model")
 
+from safetensors.torch import load_file, save_file  # noqa: E402
+
 from minicpmo_ros.duplex.config import SamplerConfig  # noqa: E402
 from minicpmo_ros.duplex.conversation import Conversation  # noqa: E402
 from minicpmo_ros.duplex.pictures import Shown  # noqa: E402
@@ -180,6 +182,21 @@ def test_what_is_no_checkpoint_is_not_begun_with(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         copy_settings(tmp_path, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_another_kind_of_network_is_not_begun_with(run: Path, tmp_path: Path) -> None:
+    Trainer(run, CONFIGURED).save()
+    packed = pack(run, tmp_path / "packed")
+    file = packed / "model.safetensors"
+    weights = load_file(file)
+    save_file(weights | {"tts.head": torch.zeros(3)}, file)
+    taught = replace(CONFIGURED, start=str(packed))
+    with pytest.raises(CheckpointError, match=r"1 weights that nano does not have.*tts\.head"):
+        Trainer(run_of(packed, tmp_path / "more"), taught)
+    del weights["llm.lm_head.weight"]
+    save_file(weights, file)
+    with pytest.raises(CheckpointError, match=r"lacks 1 weights, such as llm\.lm_head\.weight"):
+        Trainer(run_of(packed, tmp_path / "less"), taught)
 
 
 def test_a_missed_report_weighs_more_than_another_decision(run: Path) -> None:
