@@ -34,7 +34,8 @@ def train(
         typer.Option(min=0, max=1, help="Share of the lessons left out: 0, or 0.7 with --start."),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Of learning, at most: 1.5e-3, or 6e-4 with --start.")
+        float | None,
+        typer.Option(min=1e-6, help="Of learning, at most: 1.5e-3, or 6e-4 with --start."),
     ] = None,
 ) -> None:
     """Train on episodes that are made as it goes; Ctrl-C saves, the same command goes on."""
@@ -54,7 +55,7 @@ def train(
     config = TrainingConfig(
         steps=steps,
         units_per_step=units,
-        rate=rate or (6e-4 if start else 1.5e-3),
+        rate=rate if rate is not None else (6e-4 if start else 1.5e-3),
         seed=seed,
         processes=processes,
         flite=flite,
