@@ -28,7 +28,8 @@ _COUNTS = (3, 4, 5, 6, 8, 10)
 class Asking:
     """held_out: nothing of it changes what is asked; wordings and voices do. soon_s: how long it
     takes to ask for something, before which it is not to happen. late: the share of units passed by
-    in looking for what will happen."""
+    in looking for what will happen. changed: the share of questions behind a change that ask for
+    it."""
 
     def __init__(
         self,
@@ -37,8 +38,9 @@ class Asking:
         held_out: bool,
         soon_s: int = 5,
         late: float = 0.25,
+        changed: float = 0.12,
     ) -> None:
-        self._soon_s, self._late = soon_s, late
+        self._soon_s, self._late, self._changed = soon_s, late, changed
         self.rng, self.set = rng, stage
         self.held_out = held_out
 
@@ -56,7 +58,7 @@ class Asking:
             return "recall", Slots()
         if memory.watches and self.rng.random() < 0.15:
             return "cancel", Slots()
-        if memory.changed and self.rng.random() < 0.12:
+        if memory.changed and self.rng.random() < self._changed:
             return "changed", Slots()
         seen = self.rng.random() < (0.78 if camera else 0.35)
         intent = str(self.rng.choice(_SEEN if seen else _COMPANY))

@@ -21,6 +21,7 @@ from minicpmo_ros.model.mel import RATE_HZ, StreamingMel
 from minicpmo_ros.model.picture import Slice, slices
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.acoustics import Room
+from minicpmo_ros.nano.changes import NO_LABEL, at_ends
 from minicpmo_ros.nano.episode import Episode
 from minicpmo_ros.nano.lines import Line
 from minicpmo_ros.nano.pointing import NAMED, Pointing
@@ -30,7 +31,6 @@ from minicpmo_ros.nano.stage_set import StageSet
 SOUND_ROWS = 10
 POSITIONS = 50
 TOKEN, SOUND, PICTURE = 0, 1, 2
-NO_LABEL = -100
 # The stream begins with 35 ms of silence.
 LEAD_S = 0.035
 Array = NDArray[np.float32]
@@ -57,7 +57,7 @@ class Example:
     comes next, NO_LABEL where that is not the model's to say. decides: bool [T], where a unit's
     decision is made. phonemes: int64 [units * 50], 0 for silence, else 1 + index. words: int64
     [units * 10], 0 where no word ends, else 1 + index in SPOTTED. points: int64 [N, 3], see
-    `Pointing`.
+    `Pointing`. changes: int64 [P, 4], of each picture, see `changes.at_ends`.
     """
 
     mel: Array
@@ -69,6 +69,7 @@ class Example:
     phonemes: Ints
     words: Ints
     points: Ints
+    changes: Ints
 
 
 class Encoder:
@@ -99,9 +100,8 @@ class Encoder:
             ]
         phonemes, words = labels_of_sound(episode)
         ids, kinds, labels, decides = self._tokens(episode)
-        points = self._pointing.points(
-            ids.tolist(), np.flatnonzero(decides).tolist(), [one.slots for one in seen]
-        )
+        slots = [one.slots for one in seen]
+        points = self._pointing.points(ids.tolist(), np.flatnonzero(decides).tolist(), slots)
         if "tell you when" in episode.previous:  # what is awaited was not said in a turn
             points = points[points[:, 0] == NAMED]
         return Example(
@@ -114,6 +114,7 @@ class Encoder:
             phonemes,
             words,
             points,
+            at_ends(ids.tolist(), self._control.image_end, slots),
         )
 
     def picture(

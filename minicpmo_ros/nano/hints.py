@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from minicpmo_ros.media.world.things import COLOURS, KINDS, PLACES, SIZES
 from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.nano.changes import HOWS
 from minicpmo_ros.nano.espeak_phonemes import PHONEMES
 from minicpmo_ros.nano.examples import NO_LABEL, SOUND
-from minicpmo_ros.nano.pointing import AWAITED, FOUND, NAMED
+from minicpmo_ros.nano.pointing import AWAITED, CHANGED, FOUND, NAMED
 from minicpmo_ros.nano.spotted import SPOTTED
 from minicpmo_ros.nano.teaching import Batch, Pictures, States
 
@@ -40,19 +41,41 @@ class Hints(nn.Module):
         self.slots = nn.ModuleList(
             nn.Linear(config.llm.hidden, 1 + len(some)) for some in (KINDS, COLOURS, SIZES, PLACES)
         )
+        # At the end of each picture, of what is new in it.
+        self.new = nn.RMSNorm(config.llm.hidden)
+        self.changes = nn.ModuleList(
+            nn.Linear(config.llm.hidden, 1 + len(some)) for some in (HOWS, KINDS, COLOURS)
+        )
 
     def losses(self, batch: Batch, states: States) -> dict[str, Tensor]:
         found = {
             "phonemes": _entropy(self.phonemes(states.heard), batch.phonemes),
-            "words": _entropy(self.words(states.early[batch.kinds == SOUND]), batch.words, RARE),
+            "words": _entropy(
+                self.words(states.read.early[batch.kinds == SOUND]), batch.words, RARE
+            ),
             "heard": _entropy(self.heard_words(states.sound), batch.words, RARE),
         }
         if batch.pictures is not None and states.queries is not None:
             assert states.features is not None
             found |= self.losses_of(batch.pictures, states.queries, states.features)
         if batch.written is not None and states.written is not None:
-            found["read_words"] = _entropy(self.words(states.written[1]), batch.written.words)
+            found["read_words"] = _entropy(self.words(states.written.early), batch.written.words)
+        if len(batch.changes) or batch.written is not None:
+            found["changes"] = self._of_changes(batch, states)
         return found
+
+    def _of_changes(self, batch: Batch, states: States) -> Tensor:
+        parts = [(batch.changes, states.read.late)]
+        if batch.written is not None and states.written is not None:
+            parts.append((batch.written.changes, states.written.late))
+        labels = torch.cat([changes[:, 2:] for changes, _ in parts])
+        ends = self.new(torch.cat([late[changes[:, 0], changes[:, 1]] for changes, late in parts]))
+        return torch.stack(
+            [
+                _entropy(head(ends), labels[:, what], SPARSE)
+                for what, head in enumerate(self.changes)
+            ]
+        ).sum()
 
     def losses_of(self, pictures: Pictures, queries: Tensor, features: Tensor) -> dict[str, Tensor]:
         return {
@@ -69,12 +92,12 @@ class Hints(nn.Module):
 
 def points_missed(batch: Batch, states: States) -> dict[str, Tensor]:
     """Means of `Nano.read`'s, of all that is looked for alike."""
-    parts = [(batch.points, states.missed)]
+    parts = [(batch.points, states.read.missed)]
     if batch.written is not None and states.written is not None:
-        parts.append((batch.written.points, states.written[2]))
+        parts.append((batch.written.points, states.written.missed))
     what = torch.cat([points[:, 1] for points, _ in parts])
     missed = torch.cat([one for _, one in parts])
-    names = {"named": NAMED, "awaited": AWAITED, "found": FOUND}
+    names = {"named": NAMED, "awaited": AWAITED, "found": FOUND, "changed": CHANGED}
     return {name: missed[what == one].mean() for name, one in names.items() if (what == one).any()}
 
 

@@ -25,7 +25,9 @@ from minicpmo_ros.nano.written import Questions, Written
 PART = 60 * 16_000
 # Of the episodes with a camera, those of a user who mostly asks to be told of something, and waits.
 _WATCHING = 0.4
-# So much faster things happen before them.
+# Of the other episodes, those in which nobody speaks to the robot.
+_QUIET = 0.12
+# So much faster things happen before those who wait.
 _HASTE = 1.6
 # Sheets of a story in which nothing is asked but to watch for something.
 WAITS = 1
@@ -93,7 +95,8 @@ class Studio:
         self, rng: np.random.Generator, lesson: Lesson, split: Split, size: tuple[int, int]
     ) -> Example:
         waits = lesson.camera and bool(rng.random() < _WATCHING)
-        episode = self.episode(rng, lesson, split, waits=waits)
+        quiet = not waits and bool(rng.random() < _QUIET)
+        episode = self.episode(rng, lesson, split, quiet=quiet, waits=waits)
         return self.staged(episode, rng, split, size)
 
     def staged(

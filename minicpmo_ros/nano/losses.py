@@ -23,19 +23,19 @@ def losses_of_words(nano: Nano, batch: Batch, states: States, speak: int) -> dic
     if (where := told & batch.decides).any():
         labels = batch.labels[where]
         missed = F.cross_entropy(
-            nano.logits(states.hidden[where]).float(), labels, reduction="none"
+            nano.logits(states.read.hidden[where]).float(), labels, reduction="none"
         )
         weights = torch.where(_waited(batch)[where] & (labels == speak), ALERT, 1.0)
         found["decisions"] = (missed * weights).sum() / len(labels)
     if (where := told & ~batch.decides).any():
-        logits = nano.logits(states.hidden[where])
+        logits = nano.logits(states.read.hidden[where])
         found["text"] = F.cross_entropy(logits.float(), batch.labels[where])
     if batch.written is not None and states.written is not None:
         sheet = batch.written
         told, decides = sheet.labels != NO_LABEL, sheet.decides.bool()
         for name, where in (("told", told & decides), ("asked", told & ~decides)):
             if where.any():
-                logits = nano.logits(states.written[0][where])
+                logits = nano.logits(states.written.hidden[where])
                 found[name] = F.cross_entropy(logits.float(), sheet.labels[where])
     return found
 

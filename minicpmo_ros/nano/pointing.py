@@ -6,7 +6,9 @@ was promised, the promise must be found first. From right words alone that was n
 
 - NAMED: the word for a thing that an answer begins with, at the query that tells of it;
 - AWAITED: the place of a decision, at the word for what was promised and did not happen yet;
-- FOUND: the same place, one layer later, at the query that tells of that.
+- FOUND: the same place, one layer later, at the query that tells of that;
+- CHANGED: the words of an answer that tells of a change, at the end of the picture that was the
+  first to show it.
 
 What is not there is looked for at the end of the picture.
 """
@@ -21,9 +23,10 @@ from numpy.typing import NDArray
 
 from minicpmo_ros.media.world.things import COLOURS, KINDS
 from minicpmo_ros.model.tokenizer import Tokenizer
+from minicpmo_ros.nano.changes import HOWS, changes_of
 from minicpmo_ros.nano.wordings import NUMBERS
 
-NAMED, AWAITED, FOUND = range(3)
+NAMED, AWAITED, FOUND, CHANGED = range(4)
 _PROMISE = ["i", "will", "tell", "you", "when"]
 _REFUSAL = ["i", "will", "not"]
 _EVENTS = ("appear", "disappear", "turn", "are")
@@ -79,6 +82,7 @@ class Pointing:
                 speaking = token == control.speak
             elif token == control.turn_eos:
                 found += self._named(said, slots, firsts)
+                found += self._changed(said, slots, firsts)
                 awaited = _awaited(said, awaited)
                 said, speaking = [], False
             elif speaking:
@@ -109,6 +113,21 @@ class Pointing:
             return []
         target = self._place(kind, colour, slots[name.picture], firsts[name.picture])
         return [(NAMED, name.at, target)] if target is not None else []
+
+    def _changed(
+        self, said: Sequence[_Word], slots: Sequence[Ints], firsts: Sequence[int]
+    ) -> list[tuple[int, int, int]]:
+        """Of an answer: "The red cup appeared", or "The cup turned red"."""
+        event = _change(said)
+        if not event:
+            return []
+        seen = changes_of(slots[: said[0].picture + 1])
+        same = np.flatnonzero((seen == event).all(1))
+        if not len(same):
+            return []
+        target = firsts[int(same[-1])] + self._queries
+        # The last word has said it all.
+        return [(CHANGED, word.at, target) for word in said[:-1]]
 
     def _decided(
         self, at: int, awaited: Sequence[_Awaited], slots: Ints, first: int
@@ -155,6 +174,18 @@ def _event(said: Sequence[_Word]) -> tuple[str, ...]:
     what = [one for one in texts if _kind(one) or _colour(one) or one in NUMBERS]
     verbs = [event for one in texts for event in _EVENTS if one.startswith(event)]
     return (verbs[0], *what) if verbs and what else ()
+
+
+def _change(said: Sequence[_Word]) -> tuple[int, int, int] | None:
+    """What an answer tells of as `changes_of` has it; None for any other."""
+    match [one.text for one in said]:
+        case ["the", colour, kind, ("appeared" | "disappeared") as how]:
+            pass
+        case ["the", kind, "turned" as how, colour]:
+            pass
+        case _:
+            return None
+    return 1 + HOWS.index(how), _kind(kind), _colour(colour)
 
 
 def _kind(text: str) -> int:

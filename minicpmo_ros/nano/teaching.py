@@ -33,8 +33,12 @@ from minicpmo_ros.nano.examples import (
     Example,
     Seen,
 )
-from minicpmo_ros.nano.pointing import FOUND, NAMED
+from minicpmo_ros.nano.pointing import AWAITED, CHANGED, FOUND, NAMED
 from minicpmo_ros.nano.written import Written
+
+# Which layer behind the first third looks for what, with the first head or the one half way.
+_LAYERS = {NAMED: 0, AWAITED: 0, FOUND: 1, CHANGED: 2}
+_HEADS = {NAMED: 0, AWAITED: 1, FOUND: 1, CHANGED: 0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +61,8 @@ class Pictures:
 @dataclass(frozen=True, eq=False)
 class Sheets:
     """`Written`'s arrays, stacked and padded at their ends: int64 [N, T]. points: int64 [P, 4], as
-    `Pointing` has them behind the number of their sequence. shown: int64 [M], which of the loose
+    `Pointing` has them behind the number of their sequence; changes: int64 [P, 5], as `changes.
+    at_ends` has them, in the same way. shown: int64 [M], which of the loose
     pictures are in them, in the order of their places."""
 
     ids: Tensor
@@ -67,6 +72,7 @@ class Sheets:
     groups: Tensor
     decides: Tensor
     points: Tensor
+    changes: Tensor
     shown: Tensor
 
     def to(self, device: torch.device | str) -> Sheets:
@@ -76,9 +82,9 @@ class Sheets:
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Examples of equally many units. Of `Example`'s arrays, stacked; `ids` and what goes with it
-    are padded at their ends; points as those of `Sheets`. offsets: int64 [B], the position in the
-    audio encoder's table at which each episode begins. pictures: of all examples in order, and then
-    loose ones; in_episodes: how many are of examples. written: about loose ones."""
+    are padded at their ends; points and changes as those of `Sheets`. offsets: int64 [B], the
+    position in the audio encoder's table at which each episode begins. pictures: of all examples in
+    order, and then loose ones; in_episodes: how many are of examples. written: about loose ones."""
 
     mel: Tensor
     offsets: Tensor
@@ -89,6 +95,7 @@ class Batch:
     phonemes: Tensor
     words: Tensor
     points: Tensor
+    changes: Tensor
     pictures: Pictures | None
     in_episodes: int
     written: Sheets | None = None
@@ -133,8 +140,8 @@ def _padded(some: Sequence[Any], name: str, value: int) -> Tensor:
     return torch.from_numpy(np.stack(filled))
 
 
-def _points(some: Sequence[Example | Written]) -> Tensor:
-    rows = [np.insert(one.points, 0, number, 1) for number, one in enumerate(some)]
+def _numbered(some: Sequence[Example | Written], name: str) -> Tensor:
+    rows = [np.insert(getattr(one, name), 0, number, 1) for number, one in enumerate(some)]
     return torch.from_numpy(np.concatenate(rows))
 
 
@@ -165,7 +172,8 @@ def collate(
         _padded(examples, "decides", 0),
         torch.from_numpy(np.stack([one.phonemes for one in examples])),
         torch.from_numpy(np.stack([one.words for one in examples])),
-        _points(examples),
+        _numbered(examples, "points"),
+        _numbered(examples, "changes"),
         collate_pictures(everything, side) if everything else None,
         len(seen),
         sheets(written, pad_id) if written else None,
@@ -182,7 +190,8 @@ def sheets(written: Sequence[tuple[Written, Sequence[int]]], pad_id: int) -> She
         _padded(some, "words", NO_LABEL),
         _padded(some, "groups", -1),
         _padded(some, "decides", 0),
-        _points(some),
+        _numbered(some, "points"),
+        _numbered(some, "changes"),
         torch.tensor([number for _, shown in written for number in shown]),
     )
 
@@ -231,19 +240,17 @@ class Nano(nn.Module):
 
     def read(
         self, embeds: Tensor, groups: Tensor | None = None, points: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The language model over whole sequences: [B, T, hidden] -> hidden states, and what lies
-        behind the first third of its layers. groups: int64 [B, T]; so far each group sees itself
-        alone, as it is with what is heard: a word is known there, and what it is about is not.
-        points: int64 [P, 4]; the third that is given back is how little is looked there, -log of
-        the attention's share, float32 [P]."""
+    ) -> Read:
+        """The language model over whole sequences, [B, T, hidden]. groups: int64 [B, T]; behind the
+        first third of its layers each group has seen itself alone, as it is with what is heard: a
+        word is known there, and what it is about is not. points: int64 [P, 4], see `Sheets`."""
         config, model = self.config.llm, self.llm.model
         count, tokens = embeds.shape[:2]
         angle = angles(
             torch.arange(tokens, device=embeds.device), config.head_dim, config.rope_theta
         )
         cos, sin = angle.cos(), angle.sin()
-        x = early = embeds
+        x = early = late = embeds
         apart = None if groups is None else _apart(groups)
         first = config.layers // 3
         missed = torch.zeros(0 if points is None else len(points), device=embeds.device)
@@ -269,7 +276,9 @@ class Nano(nn.Module):
             x = x + layer.mlp(layer.post_attention_layernorm(x))
             if number == first:
                 early = x
-        return model.norm(x), early, missed
+            if number == 2 * first:
+                late = x
+        return Read(model.norm(x), early, late, missed)
 
     def states(self, batch: Batch) -> States:
         """All that losses are made of."""
@@ -289,27 +298,36 @@ class Nano(nn.Module):
             words = _placed(self.llm.embed(sheet.ids), sheet.kinds == PICTURE, pictures)
             written = self.read(words, sheet.groups, sheet.points)
         read = self.read(embeds, points=batch.points)
-        return States(*read, sound, heard, queries, features, written)
+        return States(read, sound, heard, queries, features, written)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.llm.head(hidden)
 
 
 @dataclass(frozen=True, eq=False)
-class States:
-    """hidden, early: [B, T, H] of the language model, and missed, see `Nano.read`. sound: [B,
-    units * 10, H], what it is given of it. heard: [B, units * 50, d]. queries: [N, Q, H] and
-    features: [N, P, d] of pictures, if there are any. written: the first three of what is
-    written."""
+class Read:
+    """Of sequences: hidden, the language model's states [B, T, H]; early and late, those behind the
+    first and the second third of its layers; missed, how little is looked at each of the points,
+    -log of the attention's share, float32 [P]."""
 
     hidden: Tensor
     early: Tensor
+    late: Tensor
     missed: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """read: of episodes; written: of what is written. sound: [B, units * 10, H], what the language
+    model is given of it. heard: [B, units * 50, d]. queries: [N, Q, H] and features: [N, P, d] of
+    pictures, if there are any."""
+
+    read: Read
     sound: Tensor
     heard: Tensor
     queries: Tensor | None
     features: Tensor | None
-    written: tuple[Tensor, Tensor, Tensor] | None = None
+    written: Read | None = None
 
 
 def _apart(groups: Tensor) -> Tensor:
@@ -322,8 +340,8 @@ def _missed(q: Tensor, k: Tensor, points: Tensor, behind: int) -> Tensor:
     """-log of the shares of attention in this layer, so many behind the first third: [P]; 0 for
     what is not looked for here. q, k: [B, heads, T, head_dim]."""
     row, what, at, target = points.unbind(1)
-    head = (what != NAMED).long() * (q.shape[1] // 2)
-    here = (what == FOUND).long() == behind
+    head = _looking(what, _HEADS) * (q.shape[1] // 2)
+    here = _looking(what, _LAYERS) == behind
     missed = torch.zeros(len(points), device=q.device)
     if not here.any():
         return missed
@@ -332,6 +350,10 @@ def _missed(q: Tensor, k: Tensor, points: Tensor, behind: int) -> Tensor:
     unseen = torch.arange(k.shape[2], device=k.device) > at[:, None]
     shares = (scores / q.shape[3] ** 0.5).masked_fill(unseen, -torch.inf).log_softmax(-1)
     return missed.masked_scatter(here, -shares.gather(1, target[:, None])[:, 0])
+
+
+def _looking(what: Tensor, table: dict[int, int]) -> Tensor:
+    return torch.tensor([table[one] for one in sorted(table)], device=what.device)[what]
 
 
 def _placed(embeds: Tensor, where: Tensor, rows: Tensor) -> Tensor:

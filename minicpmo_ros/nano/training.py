@@ -56,6 +56,8 @@ _HINT_WEIGHTS = {
     "named": (0.5, 0.5),
     "awaited": (0.5, 0.5),
     "found": (1.0, 1.0),
+    "changes": (0.5, 0.5),
+    "changed": (0.5, 0.5),
 }
 _WARM_UP = 100
 # Steps in which heads that a checkpoint does not have learn alone, and how fast.
@@ -339,7 +341,7 @@ class Trainer:
             batch = self._collated(examples, [], rng)
             with torch.autocast(self.device.split(":")[0], torch.bfloat16):
                 states = self.nano.states(batch)
-                said = self.nano.logits(states.hidden).argmax(-1)
+                said = self.nano.logits(states.read.hidden).argmax(-1)
             hits = said == batch.labels
             told = batch.labels != NO_LABEL
             right["decisions"] += hits[batch.decides & told].float().tolist()

@@ -19,6 +19,7 @@ from minicpmo_ros.media.world.things import Thing
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.answers import SEEING, Memory, Slots, answer
 from minicpmo_ros.nano.asking import Asking
+from minicpmo_ros.nano.changes import at_ends
 from minicpmo_ros.nano.chatter import beyond, chatter
 from minicpmo_ros.nano.examples import NO_LABEL, PICTURE, TOKEN, slots_of
 from minicpmo_ros.nano.pointing import Pointing
@@ -33,6 +34,8 @@ ASKS = 0.7
 WATCHES = 0.5
 # Share of the others behind which people talk to each other.
 TALKS = 0.5
+# Share of the questions behind a change that ask for it.
+_CHANGED = 0.35
 # One picture tells of no change, and what is always answered alike needs no practice.
 _ASKED = (SEEING - {"changed"}) | {
     *("watch_appears", "watch_leaves", "watch_turns", "watch_count", "cancel"),
@@ -49,7 +52,7 @@ class Written:
     words: int64 [T], 1 + index in SPOTTED where a word of a question ends, 0 at its other tokens,
     NO_LABEL elsewhere. groups: int64 [T], of what belongs together: a picture, a word, an answer.
     decides: int64 [T], 1 where the label says whether to speak. points: int64 [N, 3], see
-    `Pointing`.
+    `Pointing`. changes: int64 [P, 4], see `changes.at_ends`.
     """
 
     ids: Ints
@@ -59,6 +62,7 @@ class Written:
     groups: Ints
     decides: Ints
     points: Ints
+    changes: Ints
 
 
 class Questions:
@@ -104,7 +108,7 @@ class Questions:
         none is asked, the robot tells of what it was asked to watch for, or listens, also to talk
         that is not for it. waits: nothing is asked but to watch for something, one thing at a
         time. late: see `Asking`."""
-        asking, memory = Asking(rng, stage, False, soon_s=1, late=late), Memory()
+        asking, memory = Asking(rng, stage, False, soon_s=1, late=late, changed=_CHANGED), Memory()
         sheet = _Sheet(self._tokenizer, self._queries)
         alerts: list[str] = []
         for unit in range(units):
@@ -175,6 +179,7 @@ class _Sheet:
         arrays = [np.array(one, np.int64) for one in zip(*self._rows, strict=True)]
         ids, decides = arrays[0].tolist(), np.flatnonzero(arrays[-1]).tolist()
         arrays.append(pointing.points(ids, decides, self._slots))
+        arrays.append(at_ends(ids, self._tokenizer.control.image_end, self._slots))
         return Written(*arrays)
 
     def _decide(self, token: int) -> None:

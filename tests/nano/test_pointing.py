@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from minicpmo_ros.media.world.things import Life, Scene, Thing
+from minicpmo_ros.media.world.things import COLOURS, KINDS, Life, Scene, Thing
 from minicpmo_ros.model.tokenizer import Tokenizer
+from minicpmo_ros.nano.changes import HOWS, NO_LABEL, at_ends, changes_of
 from minicpmo_ros.nano.examples import PICTURE, slots_of
-from minicpmo_ros.nano.pointing import AWAITED, FOUND, NAMED, Pointing
+from minicpmo_ros.nano.pointing import AWAITED, CHANGED, FOUND, NAMED, Pointing
 from minicpmo_ros.nano.sizes import write_settings
 from minicpmo_ros.nano.stage_set import StageSet
 from minicpmo_ros.nano.written import Questions
@@ -115,7 +117,7 @@ def test_decisions_look_for_what_was_promised_until_it_was_told(
         at = made.decides[-1]
         wanted += [[AWAITED, at, name], [FOUND, at, made.first + offset]]
     made.say(alert).unit(*gone)
-    assert made.points() == wanted
+    assert [one for one in made.points() if one[0] != CHANGED] == wanted
 
 
 def test_a_number_of_things_is_awaited_and_not_looked_for(tokenizer) -> None:
@@ -142,9 +144,66 @@ def test_stories_point_at_queries_of_their_own_pictures(tokenizer) -> None:
         firsts = np.flatnonzero(story.kinds == PICTURE)[::QUERIES]
         for what, at, target in story.points.tolist():
             assert target < at
-            if what != AWAITED:
+            if what in (NAMED, FOUND):
                 newest = int(firsts[firsts < at][-1])
                 assert target - newest in (BALL_IS, CUP_IS, NOWHERE)
                 looked.add((what, target - newest))
     assert {(NAMED, BALL_IS), (NAMED, CUP_IS), (NAMED, NOWHERE)} <= looked
     assert {(FOUND, CUP_IS), (FOUND, NOWHERE)} <= looked
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "wanted"),
+    [
+        ((BALL, CUP), (BALL, CUP), None),
+        ((BALL,), (BALL, CUP), ("appeared", "cup", "red")),
+        ((BALL, CUP), (CUP,), ("disappeared", "ball", "blue")),
+        ((BALL, CUP), (BALL, replace(CUP, colour="green")), ("turned", "cup", "green")),
+        ((CUP,), (replace(CUP, x=0.1),), None),  # that it moved is no answer
+    ],
+)
+def test_what_is_new_in_a_picture_is_told_from_the_one_before(before, now, wanted) -> None:
+    slots = [slots_of(some, QUERIES) for some in (before, now)]
+    how, kind, colour = wanted or ("", "", "")
+    some = (
+        [1 + HOWS.index(how), 1 + KINDS.index(kind), 1 + COLOURS.index(colour)] if how else [0] * 3
+    )
+    assert changes_of(slots).tolist() == [[NO_LABEL] * 3, some]
+
+
+def test_of_several_changes_at_once_none_is_told() -> None:
+    others = (Thing("star", "red", "big", 0.5, 0.5), Thing("cone", "red", "big", 0.9, 0.5))
+    slots = [slots_of(some, QUERIES) for some in ((BALL, CUP), others)]
+    assert changes_of(slots).tolist() == [[NO_LABEL] * 3] * 2
+
+
+def test_what_is_new_is_told_at_the_end_of_each_picture(tokenizer) -> None:
+    made = Script(tokenizer).unit(BALL).say("Yes.").unit(BALL, CUP)
+    found = at_ends(made.ids, tokenizer.control.image_end, made.slots)
+    assert found[:, 0].tolist() == made.decides
+    assert at_ends([1, 2], tokenizer.control.image_end, []).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("answer", "things"),
+    [
+        ("The red cup appeared.", (BALL, CUP)),
+        ("The blue ball disappeared.", ()),
+        ("The ball turned green.", (replace(BALL, colour="green"),)),
+    ],
+)
+def test_an_answer_about_a_change_looks_at_the_picture_that_showed_it(
+    tokenizer, answer, things
+) -> None:
+    made = Script(tokenizer).unit(BALL).unit(*things)
+    end = made.decides[-1]
+    made.unit(*things).say(answer)
+    words = [made.place(word) for word in answer.lower().strip(".").split()[1:-1]]
+    the = tokenizer.encode("The")[0]
+    first = made.ids.index(the)
+    assert made.points() == [[CHANGED, at, end] for at in (first, *words)]
+
+
+def test_a_change_that_was_not_seen_is_not_looked_for(tokenizer) -> None:
+    made = Script(tokenizer).unit(BALL).unit(BALL, CUP)
+    assert made.say("The green star appeared.").points() == []

@@ -19,7 +19,7 @@ from minicpmo_ros.nano.examples import PICTURE, SOUND, Encoder, Example, track  
 from minicpmo_ros.nano.initial import initialise  # noqa: E402
 from minicpmo_ros.nano.lessons import Lesson, Studio  # noqa: E402
 from minicpmo_ros.nano.lines import Split  # noqa: E402
-from minicpmo_ros.nano.pointing import AWAITED, FOUND, NAMED  # noqa: E402
+from minicpmo_ros.nano.pointing import AWAITED, CHANGED, FOUND, NAMED  # noqa: E402
 from minicpmo_ros.nano.sizes import write_settings  # noqa: E402
 from minicpmo_ros.nano.teaching import Batch, Nano, collate  # noqa: E402
 
@@ -86,7 +86,7 @@ def test_all_is_read_as_token_by_token(nano, taught) -> None:
         length = len(example.ids)
         parts = [nano.llm.extend(part, cache) for part in embeds[:length].split(7)]
         torch.testing.assert_close(
-            states.hidden[row, :length], torch.cat(parts), atol=2e-4, rtol=1e-3
+            states.read.hidden[row, :length], torch.cat(parts), atol=2e-4, rtol=1e-3
         )
 
 
@@ -100,13 +100,13 @@ def test_a_picture_is_shown_to_all_that_is_written_about_it(config, nano, taught
     written += [(one, range(4, 7)) for one in stories]
     side = config[0].vision.side
     batch = collate(examples, loose, written, side, 0, np.random.default_rng(0))
-    found, _, _ = nano.states(batch).written
+    found = nano.states(batch).written.hidden
     queries, _ = nano.look(batch.pictures.shown)
     for row, (one, shown) in enumerate(written):
         embeds = nano.llm.embed(torch.from_numpy(one.ids))
         of = [batch.in_episodes + number for number in shown]
         embeds[torch.from_numpy(one.kinds == PICTURE)] = queries[of].flatten(0, 1)
-        alone, _, _ = nano.read(embeds[None], torch.from_numpy(one.groups)[None])
+        alone = nano.read(embeds[None], torch.from_numpy(one.groups)[None]).hidden
         torch.testing.assert_close(found[row, : len(one.ids)], alone[0], atol=2e-4, rtol=1e-3)
 
 
@@ -117,35 +117,35 @@ def test_what_is_written_is_known_word_by_word_at_first_and_as_a_whole_at_last(
     embeds = torch.randn(1, 5, config[0].llm.hidden)
     other = embeds.clone()
     other[0, 2] = torch.randn(config[0].llm.hidden)
-    hidden, early, _ = nano.read(embeds, groups)
-    changed_hidden, changed_early, _ = nano.read(other, groups)
-    same = [torch.equal(early[0, at], changed_early[0, at]) for at in range(5)]
+    first = nano.read(embeds, groups)
+    then = nano.read(other, groups)
+    same = [torch.equal(first.early[0, at], then.early[0, at]) for at in range(5)]
     assert same == [True, True, False, True, True]
-    same = [torch.allclose(hidden[0, at], changed_hidden[0, at]) for at in range(5)]
+    same = [torch.allclose(first.hidden[0, at], then.hidden[0, at]) for at in range(5)]
     assert same == [True, True, False, False, False]
-    _, whole, _ = nano.read(embeds)
-    torch.testing.assert_close(early[0, :2], whole[0, :2], atol=1e-5, rtol=1e-4)
-    assert not torch.allclose(early[0, 3], whole[0, 3])
+    whole = nano.read(embeds).early
+    torch.testing.assert_close(first.early[0, :2], whole[0, :2], atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(first.early[0, 3], whole[0, 3])
 
 
 @torch.inference_mode()
 def test_how_little_is_looked_at_a_place_is_of_shares_of_attention(config, nano) -> None:
     embeds = torch.randn(2, 7, config[0].llm.hidden)
-    for what in (NAMED, AWAITED, FOUND):
+    for what in (NAMED, AWAITED, FOUND, CHANGED):
         points = torch.tensor([[1, what, 5, target] for target in range(6)])
-        _, _, missed = nano.read(embeds, points=points)
+        missed = nano.read(embeds, points=points).missed
         torch.testing.assert_close(missed.neg().exp().sum(), torch.tensor(1.0))
         assert missed.std() > 0
 
 
 @torch.inference_mode()
-def test_what_was_awaited_is_found_one_layer_later(config, nano) -> None:
+def test_what_was_awaited_is_found_one_layer_later_and_changes_behind_that(config, nano) -> None:
     embeds = torch.randn(1, 7, config[0].llm.hidden)
-    points = torch.tensor([[0, what, 6, 2] for what in (NAMED, AWAITED, FOUND)])
-    _, _, before = nano.read(embeds, points=points)
+    points = torch.tensor([[0, what, 6, 2] for what in (NAMED, AWAITED, FOUND, CHANGED)])
+    before = nano.read(embeds, points=points).missed
     gain = nano.llm.model.layers[config[0].llm.layers // 3 + 1].self_attn.q_norm.weight
     kept = gain.clone()
     gain.mul_(3)
-    _, _, after = nano.read(embeds, points=points)
+    after = nano.read(embeds, points=points).missed
     gain.copy_(kept)
-    assert (before != after).tolist() == [False, False, True]
+    assert (before != after).tolist() == [False, False, True, True]

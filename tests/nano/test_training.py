@@ -213,7 +213,7 @@ def test_a_missed_report_weighs_more_than_another_decision(run: Path) -> None:
         states = trainer.nano.states(batch)
         with_it = losses_of_words(trainer.nano, batch, states, speak)["decisions"]
         without = losses_of_words(trainer.nano, batch, states, -1)["decisions"]
-        logits = trainer.nano.logits(states.hidden[row, at][None])
+        logits = trainer.nano.logits(states.read.hidden[row, at][None])
         missed = torch.nn.functional.cross_entropy(logits, torch.tensor([speak]))
     assert float(with_it - without) == pytest.approx(
         (ALERT - 1) * float(missed) / int(batch.decides.sum()), rel=1e-3
