@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ def _process(
         torch.set_num_threads(1)
         os.environ |= {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(port)}
         dist.init_process_group("gloo", rank=rank, world_size=config.processes)
+    # Of norms under autocast: a CPU has no fused one that could be missed.
+    warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")
     told_to_stop = _Stop()
     if rank == 0:
         signal.signal(signal.SIGINT, told_to_stop)

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_SHOWN = ("decisions", "text", "words", "heard", "phonemes", "slots", "asked", "told")
+_SHOWN = ("decisions", "text", "words", "heard", "phonemes", "slots", "asked", "told", "changes")
 
 
 class Shown:
@@ -76,7 +76,8 @@ def draw_curves(folder: Path) -> Path | None:
     checks.set(title="right, %", xlabel="thousand units", ylim=(0, 101))
     for axes in (losses, checks):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+        if axes.has_data():
+            axes.legend(fontsize=7)
     path = folder / "curves.png"
     figure.savefig(path, dpi=110)
     return path
