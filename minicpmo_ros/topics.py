@@ -24,6 +24,10 @@ class Topic:
         return ", ".join([*words, str(self.depth)])
 
 
+# A text to say goes out at once, in pieces of a second or less. The speaker holds ten minutes of them,
+# of which none may push another out on the way.
+SPEECH_DEPTH = 1000
+
 IMAGE = Topic("image_raw", "sensor_msgs/msg/Image", False, 5, by="camera")
 IMAGE_COMPRESSED = Topic(
     "image_raw/compressed", "sensor_msgs/msg/CompressedImage", False, 5, by="camera"
@@ -31,7 +35,7 @@ IMAGE_COMPRESSED = Topic(
 CAMERA_INFO = Topic("camera_info", "sensor_msgs/msg/CameraInfo", False, 5, by="camera")
 MIC = Topic("audio/mic", "minicpmo_ros/msg/AudioChunk", False, 50, by="mic")
 PLAYED = Topic("audio/played", "minicpmo_ros/msg/AudioChunk", False, 50, by="speaker")
-SPEECH = Topic("audio/speech", "minicpmo_ros/msg/SpeechChunk", True, 100, by="omni")
+SPEECH = Topic("audio/speech", "minicpmo_ros/msg/SpeechChunk", True, SPEECH_DEPTH, by="omni")
 DECISION = Topic("decision", "minicpmo_ros/msg/Decision", True, 10, by="omni")
 ALERT = Topic("alert", "minicpmo_ros/msg/Alert", True, 10, latched=True, by="omni")
 VOICE = Topic("voice", "minicpmo_ros/msg/VoiceActivity", True, 10, by="omni")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 from minicpmo_ros.brains.api import VoiceSpan
 from minicpmo_ros.brains.barge_in import BargeIn
@@ -18,10 +19,12 @@ class Ears:
     def __init__(self, voice: VoiceSense) -> None:
         self._voice = voice
         self._spans: deque[VoiceSpan] = deque(maxlen=64)
+        self._last: VoiceActivity | None = None
 
     def feed(self, chunk: AudioChunk) -> list[VoiceActivity]:
         """Where voice starts and stops in a chunk."""
         events = self._voice.feed(chunk)
+        self._last = events[-1] if events else self._last
         for event in events:
             if event.speaking:
                 self._spans.append(VoiceSpan(event.stamp_ns, None))
@@ -45,8 +48,20 @@ class Ears:
             return False
         return rule.stops(since_ns, self._voice.voiced_until_ns, turn.start_ns + turn.shift_ns)
 
+    def lose(self) -> list[VoiceActivity]:
+        """No sound comes any more: a voice that went on has stopped where it was heard last."""
+        if self._last is None or not self._last.speaking:
+            return []
+        stop_ns = max(self._voice.voiced_until_ns, self._last.stamp_ns)
+        self._last = replace(self._last, stamp_ns=stop_ns, speaking=False)
+        if self._spans and self._spans[-1].stop_ns is None:
+            self._spans[-1] = VoiceSpan(self._spans[-1].start_ns, stop_ns)
+        self._voice.reset()
+        return [self._last]
+
     def reset(self) -> None:
         """Sound begins anew."""
+        self._last = None
         self._voice.reset()
 
     def forget(self) -> None:

@@ -105,6 +105,7 @@ class OmniSession:
             self._now_ns = now_ns
             self.timeline.reset()
             self._ears.reset()
+            self._ears.forget()
             self._say_state(State.LISTENING, now_ns, "started")
 
     def stop(self, now_ns: int) -> None:
@@ -150,6 +151,7 @@ class OmniSession:
         """What the speaker says has been heard."""
         with self._lock:
             self._turns.report(playback)
+            self._release_says()
 
     # -- requests ---------------------------------------------------------------------------
 
@@ -174,9 +176,8 @@ class OmniSession:
             if interrupt:
                 self.interrupt("say", now_ns)
             number = self._says.reserve()
-            job = partial(self._speak_text, text, number, self._turns.epoch)
-            if self._says.ready(job):
-                self._queue.beside(job)
+            self._says.hold(number, partial(self._speak_text, text, number, self._turns.epoch))
+            self._release_says()
             return number
 
     def spoken(self, turn: int) -> Spoken:
@@ -283,6 +284,7 @@ class OmniSession:
             self._ears.forget()
             self._say_state(self._rest_state(), now_ns, "the clock went back")
         self._now_ns = now_ns
+        self._release_says()
         if self._state.state is State.SPEAKING and not (
             self._turns.sounding(now_ns) or self._turns.open_turn
         ):
@@ -293,6 +295,9 @@ class OmniSession:
         while events:
             self._report(*events.popleft())
         for unit in units:
+            if self.timeline.mic_lost_ms(unit.end_ns) > 0:
+                for event in self._ears.lose():
+                    self._publish(event)
             around = Surroundings(
                 voice=self._ears.voice_in(unit),
                 robot_speaking=self._turns.sounding(unit.end_ns) is not None,
@@ -306,14 +311,16 @@ class OmniSession:
                 reason = f"skipped: {waiting} units wait for the brain"
                 self._report("brain", f"unit {unit.index} {reason}")
                 skipped = UnitResult(Action.LISTEN, reason=reason)
-                self._settle_unit(unit, epoch, replace(self._last, result=skipped, ms=0.0))
+                made = replace(self._last, result=skipped, ms=0.0)
+                self._settle_unit(unit, epoch, made, skipped=True)
                 continue
             self._queue.unit(
                 unit, around, partial(self._settle_unit, unit, epoch), partial(self._more, unit)
             )
 
-    def _settle_unit(self, unit: Unit, epoch: int, made: Decided) -> None:
-        """Publish what came of a unit; speech of an epoch that has passed is dropped."""
+    def _settle_unit(self, unit: Unit, epoch: int, made: Decided, *, skipped: bool = False) -> None:
+        """Publish what came of a unit; speech of an epoch that has passed is dropped. skipped: the
+        brain never saw it, and may still be speaking for one before."""
         with self._lock:
             before, self._last = self._last, made
             self._last_unit = max(self._last_unit, unit.index)
@@ -348,7 +355,8 @@ class OmniSession:
                 self._say_state(self._rest_state(), unit.end_ns, self._detail(before))
             for chunk in [*end, *chunks]:
                 self._publish(chunk)
-            self._rest_of = (self._turns.epoch, result.end_of_turn) if speaks else None
+            if not skipped:
+                self._rest_of = (self._turns.epoch, result.end_of_turn) if speaks else None
             self._release_says()
 
     def _cut_for_alert(self, unit: Unit, result: UnitResult, *, speaks: bool) -> str:
@@ -387,9 +395,8 @@ class OmniSession:
             return True
 
     def _release_says(self) -> None:
-        if self._turns.open_turn is None:
-            for job in self._says.release():
-                self._queue.beside(job)
+        if (job := self._says.release(self._now_ns)) is not None:
+            self._queue.beside(job)
 
     def _detail(self, before: Decided) -> str:
         """What to say of a state in which nobody speaks."""
@@ -411,7 +418,15 @@ class OmniSession:
             self._says.settled(number)
             return
         speech = Speech(spoken.data, spoken.text, spoken.words, spoken.rate_hz)
+        self._speak_made(speech, number, epoch)
+
+    def _speak_made(self, speech: Speech, number: int, epoch: int) -> None:
         with self._lock:
+            if epoch == self._turns.epoch and not self._says.free(self._now_ns):
+                # The brain has begun a turn since.
+                again = partial(self._speak_made, speech, number, epoch)
+                self._says.hold(number, again, first=True)
+                return
             if not self._says.settled(number) or epoch != self._turns.epoch:
                 return  # taken back, or cut off, before it began
             start_ns = self._now_ns + self.config.playback_delay_ms * NS_PER_MS
@@ -420,6 +435,7 @@ class OmniSession:
             self._say_state(State.SPEAKING, self._now_ns, "say")
             for i, piece in enumerate(pieces):
                 self._publish(turn.chunk(piece, self._last_unit, i == len(pieces) - 1))
+            self._release_says()
 
     def _cut(self, now_ns: int) -> str:
         self._says.drop()

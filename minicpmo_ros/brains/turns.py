@@ -71,6 +71,8 @@ class Turn:
     """Of its last speech."""
     shift_ns: int = 0
     heard_report: str = ""
+    whole: bool = False
+    """The speaker has reported the end, and every sample sounded."""
     _words: list[tuple[int, str]] = field(default_factory=list)
 
     def chunk(self, speech: Speech, unit: int, last: bool) -> SpeechChunk:
@@ -111,16 +113,25 @@ class Turn:
 
     def heard_at(self, at_ns: int) -> str:
         """Words that have sounded to their end at a time."""
+        if self.interrupted_ns is not None:
+            at_ns = min(at_ns, self.interrupted_ns)
         sounded = (at_ns - self.start_ns - self.shift_ns) * self.rate_hz // NS_PER_S
         if self.finished_ns is not None and at_ns >= self.finished_ns:
+            if not self.whole:
+                return self.heard_report
             sounded = self.samples
         return reduce(join, (text for end, text in self._words if end <= sounded), "")
 
     def report(self, playback: Playback) -> None:
         """Take in what the speaker says about this turn."""
         self.heard_report = playback.heard
+        if playback.event in (PlaybackEvent.FINISHED, PlaybackEvent.INTERRUPTED):
+            # Even if more was to come: the speaker takes no more of a turn that it has given up.
+            self.closed = True
         if playback.event == PlaybackEvent.FINISHED:
             self.finished_ns = playback.stamp_ns
+            sounded = playback.turn_samples * self.rate_hz
+            self.whole = sounded >= (self.samples - 1) * playback.sample_rate
         elif playback.event == PlaybackEvent.INTERRUPTED:
             self.interrupted_ns = playback.stamp_ns
         else:

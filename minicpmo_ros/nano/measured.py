@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from minicpmo_ros.nano.answers import SEEING
 from minicpmo_ros.nano.episode import Episode
 from minicpmo_ros.nano.living import Done, cut_in, right, session, turns
 from minicpmo_ros.replay.scores.session import Session
@@ -13,9 +14,9 @@ from minicpmo_ros.replay.scores.session import Session
 
 @dataclass
 class Measured:
-    """answers: whether each was right; seen: those of episodes with a camera. units: whether each
-    listened or spoke as it should. asked: sessions without what waits for no answer. said: text of
-    each unit. wrong: in words, what was asked, what was right, what was said.
+    """answers: whether each was right, but for those about what a camera shows, which are seen.
+    units: whether each listened or spoke as it should. asked: sessions without what waits for no
+    answer. said: text of each unit. wrong: in words, what was asked, what was right, what was said.
     """
 
     answers: list[bool] = field(default_factory=list)
@@ -45,7 +46,9 @@ class Measured:
             verdict = right(answered, said, cut_in(answered, episode.voiced, len(done)))
             if verdict is None:
                 continue
-            (self.answers if episode.set.scene is None else self.seen).append(verdict)
+            asked = answered.voiced.intent if answered.voiced is not None else ""
+            seen = episode.set.scene is not None and asked in SEEING
+            (self.seen if seen else self.answers).append(verdict)
             if not verdict and answered.voiced is not None:
                 heard = [one.text for one in said if abs(one.unit - answered.unit) < 2]
                 self.wrong.append(f"{answered.voiced.line.text!r}: {answered.text!r}, not {heard}")

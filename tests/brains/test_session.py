@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,19 +10,11 @@ import pytest
 
 from minicpmo_ros.brains.api import (
     AlertNote,
-    Brain,
-    Capabilities,
-    SessionSetup,
     Speech,
-    Surroundings,
     UnitResult,
 )
-from minicpmo_ros.brains.says import Spoken
-from minicpmo_ros.brains.session import OmniSession
-from minicpmo_ros.brains.settings import SessionConfig
 from minicpmo_ros.errors import BrainError, ConfigError, InputError
 from minicpmo_ros.messages import (
-    NS_PER_MS,
     NS_PER_S,
     Action,
     Alert,
@@ -38,120 +30,7 @@ from minicpmo_ros.messages import (
     VoiceActivity,
     WordMark,
 )
-from tests.brains.held import HeldWorker
-
-T0 = 1_700_000_000 * NS_PER_S
-LISTEN = UnitResult(Action.LISTEN, reason="nothing")
-
-
-def talk(seconds: float, text: str = "one two three four", end: bool = True) -> UnitResult:
-    n = round(seconds * 24_000)
-    words = text.split()
-    step = n // len(words)
-    marks = tuple(WordMark(w, i * step, (i + 1) * step) for i, w in enumerate(words))
-    speech = Speech(np.full(n, 1000, np.int16), text, marks)
-    return UnitResult(Action.SPEAK, text, end, "talks", (speech,))
-
-
-class Script(Brain):
-    """Gives the results it was told to, one a unit; then listens."""
-
-    name = "script"
-    capabilities = Capabilities(modes=("duplex",), languages=("en", "zh"))
-
-    def __init__(self, *results: UnitResult | Exception) -> None:
-        self.results = list(results)
-        self.seen: list[tuple[int, Surroundings]] = []
-        self.interrupted: list[str] = []
-        self.opened: list[SessionSetup] = []
-
-    def open(self, setup: SessionSetup) -> None:
-        self.opened.append(setup)
-
-    def unit(self, unit, around):
-        self.seen.append((unit.index, around))
-        result = self.results.pop(0) if self.results else LISTEN
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    def interrupt(self, heard: str) -> None:
-        self.interrupted.append(heard)
-
-    def close(self) -> None: ...
-
-
-class LoudIsVoice:
-    """Voice detector of the tests: a chunk with any sample above 100 is voice."""
-
-    def __init__(self) -> None:
-        self.speaking_since_ns: int | None = None
-        self.voiced_until_ns = 0
-        self._segment = 0
-
-    def feed(self, chunk: AudioChunk) -> list[VoiceActivity]:
-        loud = bool(np.abs(chunk.data).max(initial=0) > 100)
-        if loud:
-            self.voiced_until_ns = chunk.end_ns
-        if loud == (self.speaking_since_ns is not None):
-            return []
-        self.speaking_since_ns = chunk.stamp_ns if loud else None
-        self._segment += loud
-        return [VoiceActivity(chunk.stamp_ns, loud, self._segment, float(loud), -20.0)]
-
-    def reset(self) -> None:
-        self.speaking_since_ns = None
-
-
-@dataclass
-class Utterance:
-    text: str
-    data: np.ndarray = field(default_factory=lambda: np.ones(24_000, np.int16))
-    words: tuple[WordMark, ...] = ()
-    rate_hz: int = 24_000
-
-
-class Parrot:
-    def speak(self, text: str) -> Utterance:
-        words = text.split()
-        step = 24_000 // len(words)
-        marks = tuple(WordMark(w, i * step, (i + 1) * step) for i, w in enumerate(words))
-        return Utterance(text, words=marks)
-
-
-class Stage:
-    """A session that is fed 100 ms of sound at a time and remembers all it published."""
-
-    def __init__(self, *results, synthesiser=None, brain=None, **config) -> None:
-        self.brain = brain or Script(*results)
-        self.out: list = []
-        self.problems: list[tuple[str, str]] = []
-        self.worker = HeldWorker()
-        self.session = OmniSession(
-            self.brain,
-            SessionConfig(**config),
-            self.out.append,
-            LoudIsVoice(),
-            synthesiser,
-            self.worker,
-            report=lambda kind, text: self.problems.append((kind, text)),
-        )
-        self.now = T0
-        self.session.open()
-        self.session.start(self.now)
-
-    def hear(self, seconds: float, loud: bool = False) -> None:
-        for _ in range(round(seconds * 10)):
-            chunk = AudioChunk(self.now, np.full(1600, 1000 if loud else 0, np.int16))
-            self.now = chunk.end_ns
-            self.session.audio(chunk, self.now)
-
-    def of(self, kind: type) -> list:
-        return [message for message in self.out if isinstance(message, kind)]
-
-
-def at(seconds: float) -> int:
-    return T0 + round(seconds * NS_PER_S)
+from tests.brains.staged import LISTEN, T0, Parrot, Script, Stage, at, talk
 
 
 def test_every_unit_gives_exactly_one_decision_stamped_with_its_end():
@@ -298,41 +177,6 @@ def test_an_alert_that_has_expired_is_a_new_one_when_it_comes_back():
     stage = Stage(bang(1.5), bang(1.5), LISTEN, LISTEN, bang(1.5))
     stage.hear(5.0)
     assert [x.number for x in stage.of(Alert)] == [1, 1, 2]
-
-
-def test_say_is_spoken_after_the_robots_turn_and_reported_when_heard():
-    stage = Stage(talk(1.5), synthesiser=Parrot())
-    stage.hear(1.0)
-    turn = stage.session.say("hello there", stage.now)
-    said = [c for c in stage.of(SpeechChunk) if c.turn == turn]
-    assert said[0].stamp_ns == at(2.5)
-    assert stage.session.spoken(turn) == Spoken(False, False, "")
-    stage.session.playback(
-        Playback(at(3.5), 0, turn, PlaybackEvent.FINISHED, 24_000, "hello there")
-    )
-    assert stage.session.spoken(turn) == Spoken(True, True, "hello there")
-
-
-def test_say_that_is_interrupted_says_so():
-    stage = Stage(synthesiser=Parrot())
-    stage.hear(1.0)
-    turn = stage.session.say("hello there", stage.now)
-    stage.session.interrupt("test", stage.now + 100 * NS_PER_MS)
-    assert stage.session.spoken(turn) == Spoken(True, False, "")
-
-
-def test_say_waits_for_a_turn_that_is_not_finished():
-    stage = Stage(talk(1.0, "a b", end=False), talk(1.0, "c d", end=True), synthesiser=Parrot())
-    stage.hear(1.0)
-    turn = stage.session.say("later", stage.now)
-    assert not [c for c in stage.of(SpeechChunk) if c.turn == turn]
-    stage.hear(1.0)
-    assert [c.stamp_ns for c in stage.of(SpeechChunk) if c.turn == turn] == [at(3)]
-
-
-def test_say_without_a_synthesiser_is_refused():
-    with pytest.raises(BrainError, match="espeak-ng"):
-        Stage().session.say("hello", T0)
 
 
 @pytest.mark.parametrize(
@@ -590,7 +434,9 @@ def test_a_text_to_say_waits_for_the_pieces_that_are_still_made():
 
     stage.session._publish = publish
     stage.hear(1.0)
-    assert [(c.turn, c.text) for c in stage.of(SpeechChunk)][4:] == [(1, ""), (2, "later")]
+    assert [(c.turn, c.text) for c in stage.of(SpeechChunk)][4:] == [(1, "")]
+    stage.hear(1.1)
+    assert [(c.turn, c.text) for c in stage.of(SpeechChunk)][5:] == [(2, "later")]
 
 
 # -- what the brain is told of its own turns ------------------------------------------------------
@@ -726,3 +572,59 @@ def test_the_unit_of_the_last_speech_is_told_with_what_was_heard():
     stage.hear(2.6)
     stage.session.interrupt("enough", stage.now)
     assert brain.remembered == [("one two three", 1)]
+
+
+# -- what must not stay behind --------------------------------------------------------------------
+
+
+def test_a_unit_that_is_skipped_leaves_the_speech_of_the_one_before_alone():
+    brain = Piecewise()
+    stage = Stage(brain=brain, backlog=1)
+    keep = stage.out.append
+
+    def publish(message):
+        keep(message)
+        if isinstance(message, SpeechChunk) and message.sequence == 1:
+            stage.hear(1.0)  # while the pieces are made, the next unit closes
+
+    stage.session._publish = publish
+    stage.hear(1.0)
+    assert stage.session.units_skipped == 1
+    assert [c.text for c in stage.of(SpeechChunk)] == ["one", "two", "three", "four", ""]
+
+
+def test_a_voice_does_not_go_on_over_a_pause_of_the_session():
+    stage = Stage()
+    stage.hear(0.5)
+    stage.hear(0.5, loud=True)
+    stage.session.stop(stage.now)
+    stage.now += 3 * NS_PER_S
+    stage.session.start(stage.now)
+    stage.hear(2.0)
+    assert [around.voice for _, around in stage.brain.seen[-2:]] == [(), ()]
+
+
+def test_a_voice_stops_where_it_was_heard_last_when_the_microphone_is_lost():
+    stage = Stage()
+    stage.hear(0.5)
+    stage.hear(0.5, loud=True)
+    for tenths in range(1, 60):
+        stage.session.clock(stage.now + tenths * NS_PER_S // 10)
+    (start, stop) = stage.of(VoiceActivity)
+    assert (start.speaking, stop.speaking, stop.segment) == (True, False, start.segment)
+    assert stop.stamp_ns == at(1)
+    assert [around.voice for _, around in stage.brain.seen[-2:]] == [(), ()]
+    stage.now += 6 * NS_PER_S
+    stage.hear(0.5, loud=True)
+    assert stage.of(VoiceActivity)[-1].speaking
+
+
+@pytest.mark.parametrize("event", [PlaybackEvent.FINISHED, PlaybackEvent.INTERRUPTED])
+def test_a_turn_that_the_speaker_gave_up_is_over_and_only_what_sounded_was_heard(event):
+    brain = Script(talk(1.0, "a b", end=False), LISTEN, talk(1.0, "c d"))
+    stage = Stage(brain=brain)
+    stage.hear(2.0)
+    stage.session.playback(Playback(at(1.5), 0, 1, event, 12_000, "a"))
+    stage.hear(1.0)
+    assert [(c.turn, c.text) for c in stage.of(SpeechChunk)] == [(1, "a b"), (2, "c d")]
+    assert stage.session.turn(1).heard_at(stage.now) == "a"

@@ -56,6 +56,12 @@ def test_a_last_turn_is_unanswered_after_five_seconds_of_session(silence_s, coun
     assert len(turn_taking(session(3 + silence_s, [(1, 3)])).unanswered) == count
 
 
+def test_what_is_said_long_after_the_last_turn_does_not_answer_it():
+    late = turn_taking(session(60, [(1, 3)], [(40, 42)]))
+    assert (len(late.answered), len(late.unanswered)) == (0, 1)
+    assert latencies(turn_taking(session(60, [(1, 3)], [(8, 9)]))) == [25]
+
+
 def test_a_backchannel_does_not_make_the_turn_before_it_unanswered():
     made = turn_taking(session(20, [(1, 3), (4, 4.4, "backchannel")], [(5, 8)]))
     assert latencies(made) == [10]

@@ -121,7 +121,8 @@ class _Floor:
                 continue
             answer = first_from(self.agent, turn.stop)
             again = first_from(self.turns, turn.stop)
-            if answer and (again is None or answer.start <= again.start):
+            last = again.start if again else turn.stop + ticks_in(UNANSWERED_S)
+            if answer and answer.start <= last:
                 answered.append((turn, answer))
             elif again or self.ticks - turn.stop >= ticks_in(UNANSWERED_S):
                 unanswered.append(turn)
