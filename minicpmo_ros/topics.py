@@ -24,8 +24,8 @@ class Topic:
         return ", ".join([*words, str(self.depth)])
 
 
-# A text to say goes out at once, in pieces of a second or less. The speaker holds ten minutes of them,
-# of which none may push another out on the way.
+# A text to say goes out at once, in pieces of a second or less. The speaker holds ten minutes of
+# them, of which none may push another out on the way.
 SPEECH_DEPTH = 1000
 
 IMAGE = Topic("image_raw", "sensor_msgs/msg/Image", False, 5, by="camera")

@@ -28,9 +28,10 @@ from minicpmo_ros.brains.publishing import AlertLog, decision_of
 from minicpmo_ros.brains.reflex import Synthesiser
 from minicpmo_ros.brains.says import Says, Spoken
 from minicpmo_ros.brains.settings import Interrupted, SessionConfig, VoiceSense
+from minicpmo_ros.brains.setups import in_mode, with_prompt, with_voice
 from minicpmo_ros.brains.turns import Turn, Turns, cut
 from minicpmo_ros.brains.work import InlineWorker, Worker
-from minicpmo_ros.errors import BrainError, ConfigError
+from minicpmo_ros.errors import BrainError
 from minicpmo_ros.messages import (
     NS_PER_MS,
     NS_PER_S,
@@ -74,7 +75,7 @@ class OmniSession:
         self._report = report
         self._lock = threading.RLock()
         self.barge_in = BargeIn(config.barge_in_ms) if config.barge_in_ms else None
-        self._setup = config.setup
+        self._setup = in_mode(brain, config.setup, config.setup.mode)
         self._turns = Turns()
         self._alerts = AlertLog()
         self._says = Says(self._turns)
@@ -84,7 +85,6 @@ class OmniSession:
         self._last = Decided(UnitResult(Action.LISTEN), brain.name)
         # Of the unit that was decided last: the epoch of its speech, and whether that ends a turn.
         self._rest_of: tuple[int, bool] | None = None
-        self._check_mode(self._setup.mode)
 
     # -- life -------------------------------------------------------------------------------
 
@@ -196,27 +196,16 @@ class OmniSession:
 
     def set_mode(self, mode: str, now_ns: int) -> str:
         """Raises ConfigError when the brain cannot do it."""
-        self._check_mode(mode)
-        return self._reopen(replace(self._setup, mode=mode), now_ns)
+        return self._reopen(in_mode(self.brain, self._setup, mode), now_ns)
 
     def set_prompt(self, prompt: str, language: str, now_ns: int) -> str:
         """New instructions, new session. Raises ConfigError when the brain takes none."""
-        can = self.brain.capabilities
-        language = language or self._setup.language
-        if prompt and not can.takes_prompt:
-            raise ConfigError(f"the brain '{self.brain.name}' takes no prompt")
-        if language not in can.languages:
-            raise ConfigError(f"language '{language}' is not one of {', '.join(can.languages)}")
-        return self._reopen(replace(self._setup, prompt=prompt, language=language), now_ns)
+        return self._reopen(with_prompt(self.brain, self._setup, prompt, language), now_ns)
 
     def set_voice(self, voice: str, now_ns: int) -> str:
         """Another voice, and a new session; none: the brain's own. Raises ConfigError for one that
         there is not."""
-        names = self.brain.voices()
-        if voice and voice not in names:
-            there = f"has {', '.join(names)}" if names else "has none to choose from"
-            raise ConfigError(f"voice '{voice}': the brain '{self.brain.name}' {there}")
-        return self._reopen(replace(self._setup, voice=voice), now_ns)
+        return self._reopen(with_voice(self.brain, self._setup, voice), now_ns)
 
     def reset(self, now_ns: int) -> str:
         """Forget the conversation."""
@@ -450,13 +439,6 @@ class OmniSession:
             self._say_state(self._rest_state(), now_ns, "a new session begins")
             self._queue.reopen(setup)
         return f"a new session in mode {setup.mode}"
-
-    def _check_mode(self, mode: str) -> None:
-        modes = self.brain.capabilities.modes
-        if mode not in modes:
-            raise ConfigError(
-                f"mode '{mode}': the brain '{self.brain.name}' can do {', '.join(modes)}"
-            )
 
     def _rest_state(self) -> State:
         return State.FAULT if self._last.fault else State.LISTENING
