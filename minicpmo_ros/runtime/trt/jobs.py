@@ -46,9 +46,9 @@ def engine_job(
     graph = piece.key(fingerprint)
     about = {**graph.shapes, "profiles": [dict(one) for one in wanted]}
     target = "+".join(targets) or Card().board
-    key = replace(
-        graph, shapes=about, runtime=piece.runtime, version=made_by.version, target=target
-    )
+    # That of the graph as well: an engine of an old graph is another one, and of no use any more.
+    version = f"{made_by.version}, graph {graph.version}"
+    key = replace(graph, shapes=about, runtime=piece.runtime, version=version, target=target)
 
     def make(folder: Path, advance: Callable[[float], None]) -> None:
         entry = cache.find(graph)
