@@ -31,10 +31,6 @@ Checkpoint = Annotated[
 RecipeName = Annotated[
     str, typer.Option("--recipe", help="A recipe in engines/ (cpu, rtx, ...), or a file.")
 ]
-Bags = Annotated[
-    list[Path],
-    typer.Option("--bag", help="Recording to calibrate and report on; else the demo's scene."),
-]
 
 
 @engines_app.command()
@@ -49,7 +45,14 @@ def plan(checkpoint: Checkpoint, recipe: RecipeName = "cpu") -> None:
 def build(
     checkpoint: Checkpoint,
     recipe: RecipeName = "cpu",
-    bag: Bags = [],  # noqa: B006 - typer wants it so, and it is only read
+    bag: Annotated[
+        list[Path],
+        typer.Option(
+            "--bag",
+            help="Recording to calibrate on, for recipes with 'scaling: awq'; else, where it was"
+            " not done yet, the demo's scene.",
+        ),
+    ] = [],  # noqa: B006 - typer wants it so, and it is only read
     ship: Annotated[
         bool,
         typer.Option(
@@ -61,7 +64,8 @@ def build(
     from minicpmo_ros.runtime.engines import commands
 
     checkpoint = _directory(checkpoint)
-    commands.build(checkpoint, recipe, _conversations(checkpoint, bag), ship=ship)
+    sequences = _conversations(checkpoint, bag)
+    commands.build(checkpoint, recipe, sequences, recorded=bool(bag), ship=ship)
 
 
 @engines_app.command()
@@ -139,7 +143,7 @@ def clean(
         list[str] | None, typer.Argument(help="Engines by name; none: all that are of no use.")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Remove all engines, whatever they are for.")
+        bool, typer.Option("--all", help="Remove all engines and calibrations, whatever for.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
@@ -148,24 +152,32 @@ def clean(
     What is being built stays.
     """
     from minicpmo_ros.runtime.engines.cache import EngineCache
+    from minicpmo_ros.runtime.engines.cache_cleaning import calibrations, remove_calibrations
     from minicpmo_ros.runtime.engines.disk import bytes_text
 
     cache = EngineCache()
+    scales = calibrations(cache) if everything else []
     if everything:
         reasons = {entry.name: "" for entry in cache.entries()} | cache.broken()
     elif names:
         reasons = dict.fromkeys(names, "")
     else:
         reasons = _useless(cache)
-    for name, reason in reasons.items():
+    for name, reason in (reasons | dict.fromkeys(scales, "")).items():
         typer.echo(f"{name}: {reason}" if reason else name)
     if dry_run:
-        typer.echo(f"{len(reasons)} would go from {cache.folder}")
+        typer.echo(f"{len(reasons) + len(scales)} would go from {cache.folder}")
         return
     done = cache.clean(reasons)
     for name in done.locked:
         typer.echo(f"{name} stays: it is being built")
-    typer.echo(f"{len(done.removed)} removed from {cache.folder}, {bytes_text(done.nbytes)}")
+    if done.locked:
+        for name in scales:  # what is being built may be scaled by them
+            typer.echo(f"{name} stays: something is being built")
+        scales = []
+    nbytes = done.nbytes + remove_calibrations(cache, scales)
+    count = len(done.removed) + len(scales)
+    typer.echo(f"{count} removed from {cache.folder}, {bytes_text(nbytes)}")
 
 
 def _directory(checkpoint: Path) -> Path:

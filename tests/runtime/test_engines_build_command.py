@@ -54,8 +54,8 @@ def engines_folder(engines: Path, built: Callable[[str], Network]) -> Path:
     return engines
 
 
-def run(command: str, checkpoint: Path, recipe: str) -> tuple[int, str]:
-    words = ["engines", command, "--checkpoint", str(checkpoint), "--recipe", recipe]
+def run(command: str, checkpoint: Path, recipe: str, *more: str) -> tuple[int, str]:
+    words = ["engines", command, "--checkpoint", str(checkpoint), "--recipe", recipe, *more]
     result = CliRunner().invoke(app, words)
     if isinstance(result.exception, Exception) and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -160,6 +160,39 @@ def test_what_is_of_no_use_is_told(
     with pytest.raises(EngineError, match="'own' runs on torch, for which nothing is built"):
         run(command, tiny_checkpoint, str(torch))
     assert not folder.exists()
+
+
+def test_recordings_for_a_recipe_that_does_not_calibrate_are_refused(
+    tiny_checkpoint: Path, tmp_path: Path, folder: Path, fp32: str, writer: Writer
+) -> None:
+    with pytest.raises(ConfigError, match="--bag has no effect: the recipe 'fp32' has 'scaling"):
+        run("build", tiny_checkpoint, fp32, "--bag", str(tmp_path / "own.mcap"))
+    assert writer.made == []
+
+
+def test_named_recordings_are_calibrated_on_though_others_were(
+    tiny_checkpoint: Path, folder: Path
+) -> None:
+    cache = EngineCache(folder)
+    begun: list[str] = []
+
+    def made_of(seed: int, **how: bool) -> str:
+        found = commands.calibrated(
+            tiny_checkpoint,
+            cache,
+            lambda: conversations(Checkpoint(tiny_checkpoint), seed, (20,)),
+            lambda what, share: begun.append(what),
+            **how,
+        )
+        return found.made_of
+
+    first = made_of(1)
+    assert made_of(2) == first
+    second = made_of(2, recorded=True)
+    assert second != first
+    begun.clear()
+    assert made_of(2, recorded=True) == second
+    assert "calibrating" not in begun
 
 
 def test_check_tells_each_file_and_which_is_wrong(

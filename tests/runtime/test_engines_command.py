@@ -16,6 +16,7 @@ from minicpmo_ros.cli import app
 from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.fingerprint import fingerprint
 from minicpmo_ros.runtime.engines import cache as cache_module
+from minicpmo_ros.runtime.engines.build_lock import locked
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.cache_entry import EngineKey
 
@@ -152,6 +153,23 @@ def test_engines_go_by_name_or_all(cache, checkpoint):
     text = engines("clean", "--all")[1]
     assert f"2 removed from {cache.folder}, 4.0 MB" in text
     assert cache.entries() == []
+
+
+def test_calibrations_go_with_all_engines_but_not_while_something_is_built(cache, checkpoint):
+    name = built(cache, checkpoint)
+    files = [cache.folder / f"calibration-c0ffee.{kind}" for kind in ("npz", "begun.npz")]
+    for file in files:
+        file.write_bytes(bytes(1_000_000))
+    engines("clean")
+    assert all(file.exists() for file in files)
+    text = engines("clean", "--all", "--dry-run")[1]
+    assert "calibration-c0ffee.npz\n" in text and "3 would go" in text
+    with locked(cache.folder / ".locks" / name, "builds vision", print):
+        text = engines("clean", "--all")[1]
+    assert "calibration-c0ffee.npz stays: something is being built" in text
+    assert "0 removed" in text and all(file.exists() for file in files)
+    assert f"3 removed from {cache.folder}, 4.0 MB" in engines("clean", "--all")[1]
+    assert not any(file.exists() for file in files)
 
 
 def test_neither_torch_nor_onnxruntime_is_imported():

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from minicpmo_ros.errors import CheckpointError
+from minicpmo_ros.errors import CheckpointError, EngineError
 from minicpmo_ros.model.fingerprint import Progress, fingerprint, remembered_directories
 from minicpmo_ros.model.vocoder import assets_of, vocoder_fingerprint
 from minicpmo_ros.runtime.engines.cache import EngineCache
@@ -44,6 +44,31 @@ def superseded(entries: Iterable[Entry]) -> list[Entry]:
         if newest.setdefault(entry.key.without_version(), entry) is not entry:
             found.append(entry)
     return found
+
+
+def calibrations(cache: EngineCache) -> list[str]:
+    """Names of the files of scales (`load.calibration_file`), and of those that were begun."""
+    return sorted(file.name for file in cache.folder.glob("calibration-*.npz"))
+
+
+def remove_calibrations(cache: EngineCache, names: Iterable[str]) -> int:
+    """Remove some of `calibrations`; gives back their bytes.
+
+    Raises:
+        EngineError: one cannot be removed.
+    """
+    nbytes = 0
+    for name in names:
+        file = cache.folder / name
+        try:
+            size = file.stat().st_size
+            file.unlink()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise EngineError(f"{file} cannot be removed: {error.strerror}") from error
+        nbytes += size
+    return nbytes
 
 
 def _current_fingerprints(cache: EngineCache, entries: list[Entry], progress: Progress) -> set[str]:

@@ -100,26 +100,39 @@ def plan(directory: Path, name: str) -> None:
 
 
 def build(
-    directory: Path, name: str, sequences: Sequences | None = None, *, ship: bool = False
+    directory: Path,
+    name: str,
+    sequences: Sequences | None = None,
+    *,
+    recorded: bool = False,
+    ship: bool = False,
 ) -> None:
     """Build what is not there yet; ask for memory and disk before.
 
     Args:
         sequences: to calibrate on, where the recipe wants it and it was not done yet.
+        recorded: they are of recordings that the user named, and are calibrated on also where it
+            was done on others.
         ship: put it beside the weights as well (`engines.shipped`), and write their SHA256SUMS.
 
     Raises:
-        ConfigError: what the recipe makes cannot ship.
+        ConfigError: what the recipe makes cannot ship, or recordings are named for a recipe that
+            does not calibrate.
         CheckpointError, EngineError: see `load.ensure`.
     """
     cache = EngineCache()
     wanted = recipe_to_build(name)
     if ship:
         _check_ships(wanted)
+    if recorded and wanted.scaling == "none":
+        raise ConfigError(
+            f"--bag has no effect: the recipe '{wanted.name}' has 'scaling: none' and calibrates on"
+            " nothing; leave it out, or take 'scaling: awq'"
+        )
     console = wide_console()
     with progress_bar() as progress:
         if wanted.scaling == "awq" and sequences is not None:
-            calibrated(directory, cache, sequences, progress)
+            calibrated(directory, cache, sequences, progress, recorded=recorded)
         files = load.ensure(directory, wanted, cache, progress, console.print)
         files |= vocoder_load.ensure_vocoder(directory, wanted, cache, progress, console.print)
     entries = {file if piece.is_table else file.parent for piece, file in files.items()}
@@ -146,9 +159,17 @@ def _check_ships(wanted: recipe.Recipe) -> None:
 
 
 def calibrated(
-    directory: Path, cache: EngineCache, sequences: Sequences, progress: Progress
+    directory: Path,
+    cache: EngineCache,
+    sequences: Sequences,
+    progress: Progress,
+    *,
+    recorded: bool = False,
 ) -> Calibration:
-    """What the language model's layers are scaled by: read, or found and kept."""
+    """What the language model's layers are scaled by: read, or found and kept.
+
+    recorded: see `build`; what was found on the same recordings is read.
+    """
     with extras("calibrating"):
         from minicpmo_ros.model.checkpoint import Checkpoint
         from minicpmo_ros.runtime.export.calibrate import calibrate
@@ -156,7 +177,7 @@ def calibrated(
 
     mark = checkpoint_fingerprint(directory, cache, progress)
     file = load.calibration_file(cache, mark)
-    if file.exists():
+    if file.exists() and not recorded:
         return Calibration.load(file)
     checkpoint = Checkpoint(directory)
     progress("reading what it would hear and see", 0.0)
