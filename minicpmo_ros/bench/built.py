@@ -30,7 +30,8 @@ from minicpmo_ros.runtime.engines.pieces import Piece, pieces
 from minicpmo_ros.runtime.engines.planning import planned
 from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
-from minicpmo_ros.runtime.load import Jobs, assemble, check_runtimes, ensure, files_of
+from minicpmo_ros.runtime.jobs import Jobs
+from minicpmo_ros.runtime.load import assemble, check_runtimes, ensure, files_of
 
 LEAST_CAPACITY = 2048  # of which the units use 1,500
 Report = Callable[[str, float], None]
@@ -133,7 +134,7 @@ def random_files(
             from minicpmo_ros.runtime.trt.jobs import engine_job
 
             jobs.append((piece, engine_job(piece, mark, config, wanted, cache)))
-    return files_of(folder, jobs, cache, report, lambda text: None, lambda own: None)
+    return files_of(folder, jobs, cache, report, lambda text: None, lambda own, waits: None)
 
 
 def measure(

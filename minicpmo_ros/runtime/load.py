@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from minicpmo_ros.errors import CheckpointError, EngineError
+from minicpmo_ros.errors import CheckpointError
 from minicpmo_ros.model.config import ModelConfig
-from minicpmo_ros.model.fingerprint import fingerprint, sha256
+from minicpmo_ros.model.fingerprint import fingerprint
 from minicpmo_ros.model.sums import check_sums
 from minicpmo_ros.runtime.api import Network
 from minicpmo_ros.runtime.engines import build
@@ -24,20 +24,16 @@ from minicpmo_ros.runtime.engines.pieces import (
     GRAPH_RUNTIME,
     Piece,
     Sizes,
-    pieces,
 )
-from minicpmo_ros.runtime.engines.planning import planned
 from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
-from minicpmo_ros.runtime.engines.room import check_memory, room_for
+from minicpmo_ros.runtime.engines.room import check_making, check_memory, room_for
 from minicpmo_ros.runtime.engines.shipped import ShippedEngines
+from minicpmo_ros.runtime.jobs import Jobs, jobs
 from minicpmo_ros.runtime.staged import Reader, StagedNetwork, Voicing
 from minicpmo_ros.runtime.stages import CachedStage, Stage
 from minicpmo_ros.runtime.tables import Table, read_arrays
 from minicpmo_ros.runtime.vocoder_sizes import vocoder_beside
-
-if TYPE_CHECKING:
-    from minicpmo_ros.runtime.export.calibration import Calibration
 
 Progress = build.Progress
 # Shares of the way: of building, the checkpoint's bytes are read once; of loading, what is missing
@@ -123,11 +119,11 @@ def ensure(
         cache,
         lambda what, share: progress(f"building {what}", HASHED + (1 - HASHED) * share),
         say,
-        lambda own: _check_room(directory, config, recipe, cache, own, kv_capacity, progress),
+        lambda own, waits: _check_room(
+            directory, config, recipe, cache, own, waits, kv_capacity, progress
+        ),
+        lambda job: check_making(recipe, job.memory, available_bytes()),
     )
-
-
-Jobs = list[tuple[Piece, build.Job]]
 
 
 def files_of(
@@ -136,12 +132,15 @@ def files_of(
     cache: EngineCache,
     progress: Progress,
     say: build.Say,
-    check_room: Callable[[Jobs], None],
+    check_room: Callable[[Jobs, bool], None],
+    check_making: Callable[[build.Job], None] = lambda job: None,
 ) -> dict[Piece, Path]:
     """Files of all pieces, of jobs that make them where they are not there; see `ensure`.
 
-    check_room: is given those that are to be in the cache, and raises EngineError where they would
-    not fit.
+    check_room: is given those that are to be in the cache, without those that others are building,
+    and whether there are such: what they take of memory will be free again when it is waited for.
+    Raises EngineError where they would not fit.
+    check_making: the same, of one that is made now.
     """
     shipped = ShippedEngines(directory)
     folders = {}
@@ -150,8 +149,9 @@ def files_of(
         if piece.runtime not in TENSORRT and (folder := shipped.find(job.key, say)):
             folders[job.key.name] = folder
     own = [(piece, job) for piece, job in found if job.key.name not in folders]
-    check_room(own)
-    built = build.run([job for _, job in own], cache, directory, progress, say)
+    ours = [(piece, job) for piece, job in own if not cache.is_being_built(job.key)]
+    check_room(ours, len(ours) < len(own))
+    built = build.run([job for _, job in own], cache, directory, progress, say, check_making)
     folders |= {job.key.name: folder for (_, job), folder in zip(own, built, strict=True)}
     files = {}
     for piece, job in found:
@@ -169,18 +169,18 @@ def _check_room(
     config: ModelConfig,
     recipe: Recipe,
     cache: EngineCache,
-    own: list[tuple[Piece, build.Job]],
+    own: Jobs,
+    waits: bool,
     kv_capacity: int,
     progress: Progress,
 ) -> None:
     """Raise EngineError before anything is begun that cannot end well.
 
-    own: what is to be in the cache.
+    own, waits: see `files_of`.
     """
     there = {entry.name for entry in cache.entries()} if own else set()
     missing = [(piece, job) for piece, job in own if job.key.name not in there]
-    takes = {one.piece.name: one.memory for one in planned(config, recipe, set()).pieces}
-    to_build = max((takes[piece.name] for piece, _ in missing), default=0)
+    to_build = 0 if waits else max((job.memory for _, job in missing), default=0)
     vocoder = vocoder_beside(
         directory,
         config,
@@ -201,51 +201,6 @@ def _check_torch_room(
     config = ModelConfig.load(directory)
     vocoder = vocoder_beside(directory, config, recipe, cache or EngineCache())
     check_memory(config, recipe, room_for(recipe, "torch"), 0, 0, kv_capacity, vocoder)
-
-
-def jobs(
-    directory: Path, mark: str, config: ModelConfig, recipe: Recipe, cache: EngineCache
-) -> list[tuple[Piece, build.Job]]:
-    """All that a recipe needs of a checkpoint, in the order in which it can be built.
-
-    mark: the checkpoint's fingerprint. Raises EngineError where a runtime is not installed, or a
-    calibration is asked for and was not made.
-    """
-    found = []
-    scaled_by = calibration_file(cache, mark) if recipe.scaling == "awq" else None
-    digest = _digest(scaled_by) if scaled_by else ""
-    for piece in pieces(config, recipe, digest):
-        found.append((piece, build.graph_job(directory, mark, config, piece, scaled_by)))
-        if piece.runtime in TENSORRT:
-            from minicpmo_ros.runtime.trt.jobs import engine_job
-
-            found.append((piece, engine_job(piece, mark, config, recipe, cache)))
-    return found
-
-
-def calibration_file(cache: EngineCache, mark: str) -> Path:
-    """Where the scales of a checkpoint's language model lie, once they were found."""
-    return cache.folder / f"calibration-{mark[:16]}.npz"
-
-
-def calibration_of(cache: EngineCache, mark: str) -> Calibration:
-    """The scales; raises EngineError where there are none."""
-    from minicpmo_ros.runtime.export.calibration import Calibration
-
-    file = calibration_file(cache, mark)
-    _digest(file)
-    return Calibration.load(file)
-
-
-def _digest(file: Path) -> str:
-    try:
-        return sha256(file)
-    except OSError:
-        raise EngineError(
-            f"the recipe asks for 'scaling: awq', and {file} is not there: run `minicpmo engines"
-            " build` with the same recipe and recordings of the robot's own (--bag), or take"
-            " 'scaling: none'"
-        ) from None
 
 
 def assemble(

@@ -16,14 +16,17 @@ from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.disk import check_disk
 from minicpmo_ros.runtime.engines.host_memory import available_bytes
 from minicpmo_ros.runtime.engines.pieces import Piece, vocoder_pieces
+from minicpmo_ros.runtime.engines.planning import build_memory
 from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
 from minicpmo_ros.runtime.engines.room import (
     check_build_memory,
+    check_making,
     check_vocoder_memory,
     room_for,
 )
-from minicpmo_ros.runtime.load import Jobs, files_of, runtime
+from minicpmo_ros.runtime.jobs import Jobs
+from minicpmo_ros.runtime.load import files_of, runtime
 from minicpmo_ros.runtime.vocoder import VocoderNetworks, load_vocoder
 from minicpmo_ros.runtime.vocoder_sizes import vocoder_config
 from minicpmo_ros.runtime.vocoder_stages import CONFIG, FlowTables, StagedFlow, StagedVocoder
@@ -88,12 +91,12 @@ def ensure_vocoder(
     )
     config = vocoder_config(directory, mark, recipe, cache)
 
-    def check_room(own: Jobs) -> None:
+    def check_room(own: Jobs, waits: bool) -> None:
         there = {entry.name for entry in cache.entries()} if own else set()
         missing = [(piece, job) for piece, job in own if job.key.name not in there]
         check_vocoder_memory(config, recipe, room_for(recipe, recipe.vocoder.runtime))
         if missing:
-            to_build = max(piece.memory(config) for piece, _ in missing)
+            to_build = 0 if waits else max(job.memory for _, job in missing)
             check_build_memory(recipe, to_build, available_bytes())
             check_disk(cache.folder, sum(job.nbytes for _, job in missing), "the vocoder")
 
@@ -105,13 +108,14 @@ def ensure_vocoder(
         lambda what, share: progress(f"building {what}", share),
         say,
         check_room,
+        lambda job: check_making(recipe, job.memory, available_bytes()),
     )
 
 
 def vocoder_jobs(
     directory: Path, mark: str, config: VocoderConfig, recipe: Recipe, cache: EngineCache
 ) -> Jobs:
-    """All that a recipe needs of a vocoder, in the order in which it can be built; see `load.jobs`.
+    """All that a recipe needs of a vocoder, in the order in which it can be built; see `jobs.jobs`.
 
     mark: of `vocoder_fingerprint`.
     """
@@ -171,4 +175,5 @@ def _graph_job(assets: Path, mark: str, config: VocoderConfig, piece: Piece) -> 
         build.write_piece(read_assets(assets, piece.part), config, piece, folder, advance)
 
     weight = float(piece.parameters(config) or 1)
-    return build.Job(piece.key(mark), make, piece.nbytes(config), weight)
+    memory = build_memory(piece, config)
+    return build.Job(piece.key(mark), make, piece.nbytes(config), weight, memory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.tiny import config_json
 from minicpmo_ros.runtime import load
 from minicpmo_ros.runtime.engines import disk, recipe, room
+from minicpmo_ros.runtime.engines.build_lock import locked
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.planning import run_memory
 from minicpmo_ros.runtime.load import ensure, load_network
@@ -73,6 +75,39 @@ def test_what_is_built_needs_no_room_to_build(
     monkeypatch.setattr(room, "total_bytes", lambda: 10**8)
     with pytest.raises(EngineError, match=r"there are 0\.10 GB"):  # it would not run
         ensure(tiny_checkpoint, FP32, cache)
+
+
+@pytest.mark.parametrize("free_again", [True, False])
+def test_what_another_builds_is_waited_for_and_needs_no_room_before(
+    free_again: bool,
+    tiny_checkpoint: Path,
+    cache: EngineCache,
+    writer: Writer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other takes memory while it builds; whether that is enough is asked when it is done."""
+    written = ensure(tiny_checkpoint, FP32, cache)
+    (vision,) = (file.parent for piece, file in written.items() if piece.name == "vision")
+    shutil.rmtree(cache.folder)
+    writer.again()
+    memory = [1]
+    monkeypatch.setattr(load, "available_bytes", lambda: memory[0])
+    with ExitStack() as other:
+        other.enter_context(locked(cache.folder / ".locks" / vision.name, "builds", print))
+
+        def waiting(text: str) -> None:
+            assert text.startswith("waiting for process")
+            assert writer.made == []
+            memory[0] = 10**12 if free_again else 1
+            other.close()
+
+        if free_again:
+            assert ensure(tiny_checkpoint, FP32, cache, say=waiting) == written
+            assert writer.made[0] == "vision"
+        else:
+            with pytest.raises(EngineError, match="of memory at once"):
+                ensure(tiny_checkpoint, FP32, cache, say=waiting)
+            assert writer.made == [] and cache.entries() == []
 
 
 def without_modules(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

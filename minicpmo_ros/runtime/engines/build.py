@@ -23,6 +23,7 @@ from minicpmo_ros.model.vocoder import VocoderConfig
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.cache_entry import EngineKey
 from minicpmo_ros.runtime.engines.pieces import GRAPH_FILE, Piece, Sizes
+from minicpmo_ros.runtime.engines.planning import build_memory
 
 Progress = Callable[[str, float], None]
 """Called with what is being built, and the share of all that is done."""
@@ -40,13 +41,14 @@ class Job:
     """One entry of the cache that may have to be built.
 
     make: writes its files into a folder, telling the share that is done. nbytes: about what they
-    take. weight: its share of the work.
+    take. weight: its share of the work. memory: bytes that making it takes; 0: not known.
     """
 
     key: EngineKey
     make: Callable[[Path, Advance], None]
     nbytes: int
     weight: float
+    memory: int = 0
 
 
 def run(
@@ -55,8 +57,12 @@ def run(
     source: Path,
     progress: Progress = lambda what, share: None,
     say: Say = lambda text: None,
+    check: Callable[[Job], None] = lambda job: None,
 ) -> list[Path]:
     """Build what is not there; the folders of all, in their order.
+
+    check: raises EngineError where one would not fit into memory; called just before it is made,
+    when what others were building is built.
 
     Raises:
         EngineError, CheckpointError: see `EngineCache.ensure` and the jobs.
@@ -72,6 +78,7 @@ def run(
             progress(job.key.stage, (done + min(share, 1.0) * job.weight) / total)
 
         def make(folder: Path, job: Job = job, advance: Callable[[float], None] = advance) -> None:
+            check(job)
             advance(0.0)
             job.make(folder, advance)
 
@@ -96,6 +103,7 @@ def graph_job(
         lambda folder, advance: make_piece(directory, piece, folder, advance, calibration),
         piece.nbytes(config),
         float(piece.parameters(config) or 1),
+        build_memory(piece, config),
     )
 
 

@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from minicpmo_ros.errors import EngineError
-from minicpmo_ros.runtime.engines.build_lock import Say, locked, locked_if_free
+from minicpmo_ros.runtime.engines.build_lock import Say, is_locked, locked, locked_if_free
 from minicpmo_ros.runtime.engines.cache_entry import (
     EngineKey,
     Entry,
@@ -130,6 +130,10 @@ class EngineCache:
             with self._full_disk(part, key, nbytes):
                 self._build(key, make, part, str(source))
         return self.folder / key.name
+
+    def is_being_built(self, key: EngineKey) -> bool:
+        """Whether another process, or thread, is building the entry of a key now."""
+        return is_locked(self._lock(key.name))
 
     def entries(self) -> list[Entry]:
         """What is there and has a readable manifest, by name."""

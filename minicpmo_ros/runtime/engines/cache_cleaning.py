@@ -47,7 +47,7 @@ def superseded(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def calibrations(cache: EngineCache) -> list[str]:
-    """Names of the files of scales (`load.calibration_file`), and of those that were begun."""
+    """Names of the files of scales (`jobs.calibration_file`), and of those that were begun."""
     return sorted(file.name for file in cache.folder.glob("calibration-*.npz"))
 
 

@@ -29,6 +29,7 @@ from minicpmo_ros.runtime.engines.commands import (
 from minicpmo_ros.runtime.engines.host_memory import available_bytes
 from minicpmo_ros.runtime.engines.pieces import Piece, pieces, vocoder_pieces
 from minicpmo_ros.runtime.engines.recipe import Recipe
+from minicpmo_ros.runtime.jobs import calibration_of
 
 if TYPE_CHECKING:
     from minicpmo_ros.runtime.engines.check import Checked
@@ -144,7 +145,7 @@ class _Check:
         self._calibration: Calibration | None = None
         if wanted.scaling == "awq":
             mark = checkpoint_fingerprint(directory, self._cache, progress)
-            self._calibration = load.calibration_of(self._cache, mark)
+            self._calibration = calibration_of(self._cache, mark)
         self.about_input = "noise"
 
     def run(self, recordings: Recordings | None) -> list[Checked]:

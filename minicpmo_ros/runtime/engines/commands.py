@@ -29,6 +29,7 @@ from minicpmo_ros.runtime.engines.host_memory import available_bytes
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
 from minicpmo_ros.runtime.engines.room import check_memory, room_for
 from minicpmo_ros.runtime.engines.shipped import ShippedEngines
+from minicpmo_ros.runtime.jobs import calibration_file, jobs
 from minicpmo_ros.runtime.vocoder_sizes import vocoder_config
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def calibrated(
         from minicpmo_ros.runtime.export.calibration import Calibration
 
     mark = checkpoint_fingerprint(directory, cache, progress)
-    file = load.calibration_file(cache, mark)
+    file = calibration_file(cache, mark)
     if file.exists() and not recorded:
         return Calibration.load(file)
     checkpoint = Checkpoint(directory)
@@ -263,12 +264,12 @@ def _built(
     missing = set()
     found = set()
     try:
-        jobs = load.jobs(directory, mark, config, wanted, cache)
+        found_jobs = jobs(directory, mark, config, wanted, cache)
         if vocoder is not None and wanted.vocoder.runtime != "torch":
-            jobs += vocoder_load.vocoder_jobs(directory, speaks, vocoder, wanted, cache)
+            found_jobs += vocoder_load.vocoder_jobs(directory, speaks, vocoder, wanted, cache)
     except EngineError:  # without the runtime, or without a card, nobody knows
         return set()
-    for piece, job in jobs:
+    for piece, job in found_jobs:
         found.add(piece.name)
         ships = piece.runtime not in TENSORRT and job.key.name in shipped
         if not ships and job.key.name not in there:

@@ -76,13 +76,20 @@ def planned(
     if vocoder is not None and recipe.vocoder.runtime != "torch":
         all_pieces += [(piece, vocoder) for piece in vocoder_pieces(recipe)]
     for piece, sizes in all_pieces:
-        memory = piece.memory(sizes)
         nbytes = piece.nbytes(sizes)
         if piece.runtime in TENSORRT:
-            memory = max(memory, int(TENSORRT_BUILD * nbytes))
             nbytes *= 2  # the graph, and the engine that is made of it
+        memory = build_memory(piece, sizes)
         found.append(PlannedPiece(piece, nbytes, memory, piece.name in built))
     return Planned(tuple(found), run_memory(config, recipe, vocoder=vocoder))
+
+
+def build_memory(piece: Piece, sizes: Sizes) -> int:
+    """Bytes that building a piece takes at once, its engine too."""
+    memory = piece.memory(sizes)
+    if piece.runtime in TENSORRT:
+        memory = max(memory, int(TENSORRT_BUILD * piece.nbytes(sizes)))
+    return memory
 
 
 def vocoder_memory(config: VocoderConfig, recipe: Recipe) -> int:

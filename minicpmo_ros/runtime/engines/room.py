@@ -6,6 +6,7 @@ Asked before anything is begun. No torch, but for recipes that run on it.
 from __future__ import annotations
 
 import gc
+import sys
 from dataclasses import dataclass, replace
 
 from minicpmo_ros.errors import ConfigError, EngineError
@@ -14,6 +15,7 @@ from minicpmo_ros.model.vocoder import VocoderConfig
 from minicpmo_ros.runtime.engines import recipe as recipes
 from minicpmo_ros.runtime.engines.disk import bytes_text
 from minicpmo_ros.runtime.engines.host_memory import total_bytes
+from minicpmo_ros.runtime.engines.pieces import PROCESS_BYTES
 from minicpmo_ros.runtime.engines.planning import RunMemory, run_memory, vocoder_memory
 from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
@@ -95,6 +97,16 @@ def check_build_memory(recipe: Recipe, to_build: int, free: int) -> None:
             f" once, {bytes_text(free)} are free: end other programs, or build on a larger machine"
             " and copy the folder of engines (`minicpmo engines list` names it)"
         )
+
+
+def check_making(recipe: Recipe, memory: int, free: int) -> None:
+    """Raise EngineError where a single file cannot be made now; what this process has loaded for it
+    is taken already.
+
+    memory: bytes that making it takes; free: see `check_memory`.
+    """
+    loaded = PROCESS_BYTES if "torch" in sys.modules else 0
+    check_build_memory(recipe, memory - loaded, free)
 
 
 def check_memory(

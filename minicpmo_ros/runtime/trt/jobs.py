@@ -11,6 +11,7 @@ from minicpmo_ros.model.vocoder import VocoderConfig
 from minicpmo_ros.runtime.engines.build import Job
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.pieces import ENGINE_FILE, GRAPH_FILE, Piece, Sizes
+from minicpmo_ros.runtime.engines.planning import build_memory
 from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.trt.builder import assert_packed, build
 from minicpmo_ros.runtime.trt.card import Card
@@ -70,7 +71,7 @@ def engine_job(
             assert_packed(file, engine)
 
     work = WORK * (piece.parameters(config) or 1)
-    return Job(key, make, piece.nbytes(config), work)
+    return Job(key, make, piece.nbytes(config), work, build_memory(piece, config))
 
 
 def profiles(piece: Piece, config: Sizes, recipe: Recipe) -> list[Profile]:

@@ -16,7 +16,8 @@ from minicpmo_ros.model.tiny import config_json, write_checkpoint
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.planning import planned
 from minicpmo_ros.runtime.engines.recipe import load
-from minicpmo_ros.runtime.load import ensure, jobs
+from minicpmo_ros.runtime.jobs import jobs
+from minicpmo_ros.runtime.load import ensure
 from minicpmo_ros.runtime.trt import card
 from minicpmo_ros.runtime.trt import jobs as engine_jobs
 from minicpmo_ros.runtime.trt.builder import CODE_BYTES

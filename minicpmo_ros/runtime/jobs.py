@@ -1,0 +1,65 @@
+"""What is to be built of a checkpoint's network for a recipe, and its scales. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minicpmo_ros.errors import EngineError
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.fingerprint import sha256
+from minicpmo_ros.runtime.engines import build
+from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.pieces import Piece, pieces
+from minicpmo_ros.runtime.engines.recipe import Recipe
+from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
+
+if TYPE_CHECKING:
+    from minicpmo_ros.runtime.export.calibration import Calibration
+
+Jobs = list[tuple[Piece, build.Job]]
+
+
+def jobs(
+    directory: Path, mark: str, config: ModelConfig, recipe: Recipe, cache: EngineCache
+) -> Jobs:
+    """All that a recipe needs of a checkpoint, in the order in which it can be built.
+
+    mark: the checkpoint's fingerprint. Raises EngineError where a runtime is not installed, or a
+    calibration is asked for and was not made.
+    """
+    found: Jobs = []
+    scaled_by = calibration_file(cache, mark) if recipe.scaling == "awq" else None
+    digest = _digest(scaled_by) if scaled_by else ""
+    for piece in pieces(config, recipe, digest):
+        found.append((piece, build.graph_job(directory, mark, config, piece, scaled_by)))
+        if piece.runtime in TENSORRT:
+            from minicpmo_ros.runtime.trt.jobs import engine_job
+
+            found.append((piece, engine_job(piece, mark, config, recipe, cache)))
+    return found
+
+
+def calibration_file(cache: EngineCache, mark: str) -> Path:
+    """Where the scales of a checkpoint's language model lie, once they were found."""
+    return cache.folder / f"calibration-{mark[:16]}.npz"
+
+
+def calibration_of(cache: EngineCache, mark: str) -> Calibration:
+    """The scales; raises EngineError where there are none."""
+    from minicpmo_ros.runtime.export.calibration import Calibration
+
+    file = calibration_file(cache, mark)
+    _digest(file)
+    return Calibration.load(file)
+
+
+def _digest(file: Path) -> str:
+    try:
+        return sha256(file)
+    except OSError:
+        raise EngineError(
+            f"the recipe asks for 'scaling: awq', and {file} is not there: run `minicpmo engines"
+            " build` with the same recipe and recordings of the robot's own (--bag), or take"
+            " 'scaling: none'"
+        ) from None
