@@ -16,6 +16,7 @@ from minicpmo_ros.runtime.engines.recipe_rules import PRECISIONS, RUNTIMES
 
 ROOT = Path(__file__).parents[2]
 CPU = {"precision": "int8"}
+RTX = {"runtime": "tensorrt_rtx", "precision": "fp16", "vision": {"patches": [1056]}}
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -80,6 +81,13 @@ def test_parts_may_have_runtimes_of_their_own():
     assert found.vision.patches == (1056,)
 
 
+def test_a_card_may_be_named_where_something_runs_there_beside_tensorrt():
+    for device in ("cuda", "cuda:0"):
+        beside = {"device": device, "vocoder": {"runtime": "onnxruntime"}}
+        assert recipe.of({**RTX, **beside}).device == device
+    assert recipe.of({"precision": "fp16", "device": "cuda:1"}).device == "cuda:1"
+
+
 def test_torch_runs_the_whole_network_in_one_precision():
     found = recipe.of({"runtime": "torch", "device": "auto"})
     assert {part.precision for part in found.parts.values()} == {"auto"}
@@ -134,6 +142,18 @@ def test_off_is_a_word_whatever_yaml_takes_it_for(tmp_path, word):
         (
             {"runtime": "tensorrt", "precision": "fp16", "vision": {"patches": [9]}, "threads": 2},
             "threads: 2 has no effect with TensorRT",
+        ),
+        ({**RTX, "device": "cuda:1"}, "device: 'cuda:1' has no effect: TensorRT takes the first"),
+        ({**RTX, "device": "cuda"}, "CUDA_VISIBLE_DEVICES says which one that is; leave it out"),
+        (
+            {**RTX, "device": "cuda:1", "vocoder": {"runtime": "onnxruntime"}},
+            "device: 'cuda:1' is not where all of it would run: TensorRT takes the first card",
+        ),
+        ({**RTX, "targets": ["sm86", "sm86"]}, "targets: ['sm86', 'sm86'] has one twice"),
+        ({"runtime": "torch", "llm": {"prefill": 96}}, "llm.prefill: 96 has no effect with torch"),
+        (
+            {"runtime": "torch", "llm": {"layers_per_file": 8}},
+            "llm.layers_per_file: 8 has no effect with torch",
         ),
         (
             {"runtime": "tensorrt", "precision": "int8"},
@@ -203,7 +223,7 @@ def test_a_precision_is_taken_as_it_is_or_refused_by_its_key(runtime, part, key,
     good = {"torch": "fp32", "onnxruntime": "int8"}.get(runtime, "fp16")
     content = {"runtime": runtime, "precision": good, "device": device}
     if runtime.startswith("tensorrt"):
-        content["vision"] = {"patches": [1056]}
+        content |= {"vision": {"patches": [1056]}, "device": "cpu"}  # no other has an effect
     assume(key in Recipe.__dataclass_fields__[part].default_factory.__dataclass_fields__)
     content[part] = {**content.get(part, {}), key: value}
     said = ""

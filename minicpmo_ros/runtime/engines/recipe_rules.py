@@ -139,10 +139,18 @@ def _check_vocoder(recipe: Recipe) -> None:
 
 
 def _check_device(recipe: Recipe) -> None:
-    if recipe.device == "auto" and {*recipe.runtimes, recipe.vocoder.runtime} != {"torch"}:
+    runtimes = {*recipe.runtimes, recipe.vocoder.runtime}
+    if recipe.device == "auto" and runtimes != {"torch"}:
         raise ConfigError(
             "device: 'auto' is for torch alone, for what is built belongs to one device; must be"
             " cpu, cuda or cuda:N"
+        )
+    first = "TensorRT takes the first card; CUDA_VISIBLE_DEVICES says which one that is"
+    if recipe.device != "cpu" and runtimes <= set(TENSORRT):
+        raise ConfigError(f"device: {recipe.device!r} has no effect: {first}; leave it out")
+    if int(recipe.device.partition(":")[2] or 0) and runtimes & set(TENSORRT):
+        raise ConfigError(
+            f"device: {recipe.device!r} is not where all of it would run: {first}; take 'cuda'"
         )
 
 
@@ -165,6 +173,12 @@ def _check_no_effect(recipe: Recipe) -> None:
             f"targets: {list(recipe.targets)} has no effect: only tensorrt_rtx builds for other"
             " machines; leave it out"
         )
+    if len(set(recipe.targets)) < len(recipe.targets):
+        raise ConfigError(f"targets: {list(recipe.targets)} has one twice; name each once")
+    for key in ("prefill", "layers_per_file") if recipe.llm.runtime == "torch" else ():
+        value = getattr(recipe.llm, key)
+        if value != getattr(type(recipe.llm), key):
+            raise ConfigError(f"llm.{key}: {value} has no effect with torch; leave it out")
     if recipe.threads and not {*runtimes, recipe.vocoder.runtime} & {"onnxruntime", "torch"}:
         raise ConfigError(f"threads: {recipe.threads} has no effect with TensorRT; leave it out")
     if recipe.scaling == "awq" and ("torch" in runtimes or recipe.llm.precision != "int4"):
