@@ -26,7 +26,7 @@ from minicpmo_ros.runtime.engines.room import (
     room_for,
 )
 from minicpmo_ros.runtime.jobs import Jobs
-from minicpmo_ros.runtime.load import files_of, runtime
+from minicpmo_ros.runtime.load import HASHED, files_of, runtime
 from minicpmo_ros.runtime.vocoder import VocoderNetworks, load_vocoder
 from minicpmo_ros.runtime.vocoder_sizes import vocoder_config
 from minicpmo_ros.runtime.vocoder_stages import CONFIG, FlowTables, StagedFlow, StagedVocoder
@@ -87,7 +87,7 @@ def ensure_vocoder(
     mark = vocoder_fingerprint(
         assets,
         cache.fingerprints,
-        lambda done, total: progress("reading the vocoder", done / max(total, 1)),
+        lambda done, total: progress("reading the vocoder", HASHED * done / max(total, 1)),
     )
     config = vocoder_config(directory, mark, recipe, cache)
 
@@ -105,7 +105,7 @@ def ensure_vocoder(
         directory,
         found,
         cache,
-        lambda what, share: progress(f"building {what}", share),
+        lambda what, share: progress(f"building {what}", HASHED + (1 - HASHED) * share),
         say,
         check_room,
         lambda job: check_making(recipe, job.memory, available_bytes()),

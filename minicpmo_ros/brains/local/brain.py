@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from minicpmo_ros.brains.api import (
 from minicpmo_ros.brains.local.config import LocalConfig
 from minicpmo_ros.brains.local.modes import ChatOnly, Duplex, Mode, Streaming
 from minicpmo_ros.brains.local.pictures import as_float, readable
+from minicpmo_ros.brains.local.telling import VOCODER_FROM, Telling
 from minicpmo_ros.brains.local.voices import Load, LocalVoices, load_networks
 from minicpmo_ros.brains.reflex import Synthesiser
 from minicpmo_ros.duplex import chat
@@ -32,6 +32,7 @@ from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.mel import RATE_HZ, checked_voice
 from minicpmo_ros.model.sums import check_sums
 from minicpmo_ros.model.tokenizer import Tokenizer
+from minicpmo_ros.model.vocoder import assets_of
 from minicpmo_ros.timeline.unit import Unit
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from minicpmo_ros.runtime.vocoder import VoiceVocoder
 
 LANGUAGES = ("en", "zh")
-_log = logging.getLogger(__name__)
 
 
 class LocalBrain(Brain):
@@ -78,6 +78,7 @@ class LocalBrain(Brain):
         self._mode: Mode | None = None
         self._asked: Dialogue | None = None
         self._setup = SessionSetup()
+        self._telling = Telling(self.progress)
 
     # -- life -------------------------------------------------------------------------------
 
@@ -101,6 +102,7 @@ class LocalBrain(Brain):
         text = self._prompt_text(setup)
         file = self._voices.file(setup.voice)
         voice = None if file is None else checked_voice(read_sound(file, RATE_HZ))
+        self._telling = Telling(self.progress)
         if self._loaded is None:
             self._loaded = self._load(self)
         vocoder = self._find_vocoder(file, setup.seed, setup.mode)
@@ -186,13 +188,14 @@ class LocalBrain(Brain):
         if self.config.recipe is not None:
             from minicpmo_ros.runtime.load import load_network
 
+            stop = 1.0 if assets_of(directory) is None else VOCODER_FROM
             return load_network(
                 directory,
                 self.config.recipe,
                 threads=self.config.threads,
                 kv_capacity=self.config.duplex.kv_capacity,
-                progress=self.progress,
-                say=_log.info,
+                progress=self._telling.between(0.0, stop),
+                say=self._telling.say,
             )
         try:
             from minicpmo_ros.runtime.torch_runtime import TorchNetwork
@@ -206,7 +209,7 @@ class LocalBrain(Brain):
             device=self.config.device,
             precision=self.config.precision,
             threads=self.config.threads,
-            progress=self.progress,
+            progress=self._telling.between(0.0, 1.0),
         )
 
     def _make_mode(self, setup: SessionSetup) -> Mode:
@@ -225,7 +228,8 @@ class LocalBrain(Brain):
             why = "the checkpoint has no speech decoder"
         else:
             try:
-                vocoder = self._voices.vocoder(self.config.directory(), file, seed)
+                directory = self.config.directory()
+                vocoder = self._voices.vocoder(directory, file, seed, self._telling)
             except MinicpmoError as error:
                 why = self.voice_trouble = f"the model's own voice is silent: {error}"
         if not why and mode != "duplex":

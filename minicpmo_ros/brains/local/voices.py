@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minicpmo_ros.brains.api import VoiceNotes
 from minicpmo_ros.brains.local.config import LocalConfig
+from minicpmo_ros.brains.local.telling import VOCODER_FROM, Telling
 from minicpmo_ros.errors import ConfigError
 from minicpmo_ros.runtime.vocoder import ASSETS, VocoderNetworks, VoiceVocoder, load_vocoder
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 PUBLISHED = Path("assets") / "HT_ref_audio.wav"
 """The voice that comes with the published checkpoint, in its directory."""
-Load = Callable[[Path, LocalConfig], VocoderNetworks]
-_log = logging.getLogger(__name__)
+Load = Callable[[Path, LocalConfig, Telling], VocoderNetworks]
 
 
-def load_networks(directory: Path, config: LocalConfig) -> VocoderNetworks:
+def load_networks(directory: Path, config: LocalConfig, telling: Telling) -> VocoderNetworks:
     """The vocoder of a checkpoint, as the recipe has it; without one in torch.
+
+    telling: hears of its building, which is the last part of the way.
 
     Raises:
         CheckpointError, ConfigError, EngineError, BrainError: see `load_vocoder`.
@@ -32,7 +33,8 @@ def load_networks(directory: Path, config: LocalConfig) -> VocoderNetworks:
         device=config.device,
         recipe=config.recipe,
         threads=config.threads,
-        say=_log.info,
+        progress=telling.between(VOCODER_FROM, 1.0),
+        say=telling.say,
     )
 
 
@@ -71,8 +73,12 @@ class LocalVoices:
         voice = self._config.reference_voice
         return Path(voice).expanduser() if voice else None
 
-    def vocoder(self, directory: Path, file: Path | None, seed: int) -> VoiceVocoder:
+    def vocoder(
+        self, directory: Path, file: Path | None, seed: int, telling: Telling
+    ) -> VoiceVocoder:
         """Of a checkpoint, in the voice of this file, or else the one that comes with it.
+
+        telling: see `load_networks`.
 
         Raises:
             MinicpmoError: it cannot speak, and why.
@@ -81,7 +87,7 @@ class LocalVoices:
         if self._made is not None and self._made[0] == (file, seed):
             return self._made[1]
         if self._networks is None:
-            self._networks = self._load(directory, self._config)
+            self._networks = self._load(directory, self._config, telling)
         if not file.is_file():
             raise ConfigError(
                 "there is no voice to speak in: set reference_voice to a sound file, or voices and"

@@ -19,11 +19,13 @@ from minicpmo_ros.brains.build import OmniSettings, make_brain
 from minicpmo_ros.errors import ConfigError, EngineError, MinicpmoError
 from minicpmo_ros.messages import Action
 from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.runtime import load
 from minicpmo_ros.runtime.engines import recipe, room
 from minicpmo_ros.runtime.engines.planning import run_memory
 from minicpmo_ros.runtime.ort import stages as ort
 from tests.brains.local.robot import NOBODY, picture, second
 from tests.built_network import write_recipe
+from tests.vocoder_assets import write_assets
 
 
 def brain_of(**settings: Any):
@@ -152,6 +154,35 @@ def test_it_says_what_runs_and_how_far_it_is(settings) -> None:
     assert 0 < shares[0] < shares[-1] == 1.0
     # As it stands behind "loading local:".
     assert {"vision", "llm.01", "speech.head"} <= {what for what, _ in told}
+
+
+@pytest.mark.parametrize("assets", [False, True])
+def test_what_holds_loading_up_is_shown_and_logged(
+    assets: bool, settings, own_checkpoint, monkeypatch, caplog
+) -> None:
+    def held_up(*given: Any, progress: Any, say: Any, **how: Any) -> Any:
+        progress("building vision", 0.5)
+        say("waiting for process 7")
+        progress("building the next", 0.25)
+        progress("llm.00", 1.0)
+        raise EngineError("no")
+
+    monkeypatch.setattr(load, "load_network", held_up)
+    if assets:
+        write_assets(own_checkpoint)
+    brain = brain_of(**{**settings, "checkpoint": str(own_checkpoint)})
+    told: list[tuple[str, float]] = []
+    brain.progress = lambda what, share: told.append((what, share))
+    with pytest.raises(EngineError, match="no"):
+        brain.open(SessionSetup())
+    end = 0.8 if assets else 1.0  # then the vocoder comes
+    assert told == [
+        ("building vision", end / 2),
+        ("waiting for process 7", end / 2),
+        ("building the next", end / 2),
+        ("llm.00", end),
+    ]
+    assert "waiting for process 7" in caplog.messages
 
 
 def test_threads_of_the_parameter_go_before_those_of_the_recipe(settings, monkeypatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from minicpmo_ros.brains.build import OmniSettings, make_brain
 from minicpmo_ros.brains.local import LocalBrain, voices
+from minicpmo_ros.brains.local.telling import Telling
 from minicpmo_ros.runtime.engines.recipe import load
 
 
@@ -21,8 +22,15 @@ def test_the_recipe_goes_on_to_the_vocoder(recipe: str, monkeypatch: pytest.Monk
     )
     brain = make_brain(wanted, None)
     assert isinstance(brain, LocalBrain)
-    voices.load_networks(Path("robot"), brain.config)
+    told: list[tuple[str, float]] = []
+    voices.load_networks(
+        Path("robot"), brain.config, Telling(lambda what, share: told.append((what, share)))
+    )
     ((directory, how),) = found
     assert directory == Path("robot")
     assert how["recipe"] == (load(recipe) if recipe else None)
     assert (how["device"], how["threads"]) == (brain.config.device, 3)
+    # How its building goes on: behind the network's.
+    how["progress"]("building hift", 0.5)
+    how["say"]("waiting for process 7")
+    assert told == [("building hift", 0.9), ("waiting for process 7", 0.9)]
