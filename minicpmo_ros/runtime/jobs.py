@@ -21,16 +21,29 @@ Jobs = list[tuple[Piece, build.Job]]
 
 
 def jobs(
-    directory: Path, mark: str, config: ModelConfig, recipe: Recipe, cache: EngineCache
+    directory: Path,
+    mark: str,
+    config: ModelConfig,
+    recipe: Recipe,
+    cache: EngineCache,
+    *,
+    calibrated: bool = True,
 ) -> Jobs:
     """All that a recipe needs of a checkpoint, in the order in which it can be built.
 
-    mark: the checkpoint's fingerprint. Raises EngineError where a runtime is not installed, or a
-    calibration is asked for and was not made.
+    Args:
+        mark: the checkpoint's fingerprint.
+        calibrated: False before a calibration is made, whose scales nobody knows: what they are
+            for is then not found among what is built.
+
+    Raises:
+        EngineError: a runtime is not installed, or a calibration is asked for and was not made.
     """
     found: Jobs = []
     scaled_by = calibration_file(cache, mark) if recipe.scaling == "awq" else None
-    digest = _digest(scaled_by) if scaled_by else ""
+    digest = ""
+    if scaled_by:
+        digest = _digest(scaled_by) if calibrated else "not made"
     for piece in pieces(config, recipe, digest):
         found.append((piece, build.graph_job(directory, mark, config, piece, scaled_by)))
         if piece.runtime in TENSORRT:
@@ -43,6 +56,11 @@ def jobs(
 def calibration_file(cache: EngineCache, mark: str) -> Path:
     """Where the scales of a checkpoint's language model lie, once they were found."""
     return cache.folder / f"calibration-{mark[:16]}.npz"
+
+
+def is_calibrated(cache: EngineCache, mark: str, recipe: Recipe) -> bool:
+    """Whether a recipe's scales of a checkpoint were found, or it has none."""
+    return recipe.scaling == "none" or calibration_file(cache, mark).exists()
 
 
 def calibration_of(cache: EngineCache, mark: str) -> Calibration:

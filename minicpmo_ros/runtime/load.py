@@ -126,6 +126,30 @@ def ensure(
     )
 
 
+def check_ahead(
+    directory: Path,
+    recipe: Recipe,
+    cache: EngineCache,
+    mark: str,
+    *,
+    calibrated: bool,
+    progress: Progress = lambda what, share: None,
+) -> None:
+    """Raise what `ensure` would before it builds anything, for what comes before it and takes long.
+
+    mark: the checkpoint's fingerprint. calibrated: see `jobs.jobs`.
+
+    Raises:
+        EngineError: a library is missing, or there is too little memory or disk.
+    """
+    build.check_extras()
+    config = ModelConfig.load(directory)
+    found = jobs(directory, mark, config, recipe, cache, calibrated=calibrated)
+    shipped = _shipped(directory, found)
+    ours, waits = _ours([one for one in found if one[1].key.name not in shipped], cache)
+    _check_room(directory, config, recipe, cache, ours, waits, 0, progress)
+
+
 def files_of(
     directory: Path,
     found: Jobs,
@@ -142,15 +166,9 @@ def files_of(
     Raises EngineError where they would not fit.
     check_making: the same, of one that is made now.
     """
-    shipped = ShippedEngines(directory)
-    folders = {}
-    for piece, job in found:
-        # An engine is made of a graph in the cache.
-        if piece.runtime not in TENSORRT and (folder := shipped.find(job.key, say)):
-            folders[job.key.name] = folder
+    folders = _shipped(directory, found, say)
     own = [(piece, job) for piece, job in found if job.key.name not in folders]
-    ours = [(piece, job) for piece, job in own if not cache.is_being_built(job.key)]
-    check_room(ours, len(ours) < len(own))
+    check_room(*_ours(own, cache))
     built = build.run([job for _, job in own], cache, directory, progress, say, check_making)
     folders |= {job.key.name: folder for (_, job), folder in zip(own, built, strict=True)}
     files = {}
@@ -162,6 +180,23 @@ def files_of(
             is_graph = job.key.runtime == GRAPH_RUNTIME
             files[piece] = folder / (GRAPH_FILE if is_graph else ENGINE_FILE)
     return files
+
+
+def _shipped(directory: Path, found: Jobs, say: build.Say = lambda text: None) -> dict[str, Path]:
+    """Of those that came with the checkpoint, folders by the names of their keys."""
+    shipped = ShippedEngines(directory)
+    folders = {}
+    for piece, job in found:
+        # An engine is made of a graph in the cache.
+        if piece.runtime not in TENSORRT and (folder := shipped.find(job.key, say)):
+            folders[job.key.name] = folder
+    return folders
+
+
+def _ours(own: Jobs, cache: EngineCache) -> tuple[Jobs, bool]:
+    """Those that nobody else is building now, and whether there are others."""
+    ours = [(piece, job) for piece, job in own if not cache.is_being_built(job.key)]
+    return ours, len(ours) < len(own)
 
 
 def _check_room(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from typer.testing import CliRunner
 from minicpmo_ros.cli import app
 from minicpmo_ros.errors import CheckpointError, ConfigError, EngineError
 from minicpmo_ros.model.checkpoint import Checkpoint
-from minicpmo_ros.runtime.engines import commands, room
+from minicpmo_ros.runtime import load
+from minicpmo_ros.runtime.engines import commands, disk, recipe, room
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.check_command import check
 from minicpmo_ros.runtime.engines.recipe import Recipe
@@ -34,6 +36,7 @@ __all__ = ["writer"]
 
 GRAPHS = ["vision", "audio", "llm.00", "llm.01", "llm.head", "speech", "speech.head"]
 TABLES = ["llm.tables", "speech.tables"]
+SCALED = replace(built_network.recipe("cpu"), scaling="awq")
 
 
 @pytest.fixture
@@ -179,6 +182,7 @@ def test_named_recordings_are_calibrated_on_though_others_were(
     def made_of(seed: int, **how: bool) -> str:
         found = commands.calibrated(
             tiny_checkpoint,
+            SCALED,
             cache,
             lambda: conversations(Checkpoint(tiny_checkpoint), seed, (20,)),
             lambda what, share: begun.append(what),
@@ -193,6 +197,77 @@ def test_named_recordings_are_calibrated_on_though_others_were(
     begun.clear()
     assert made_of(2, recorded=True) == second
     assert "calibrating" not in begun
+
+
+@pytest.mark.parametrize("lacks", ["disk", "memory", "tensorrt", "onnxscript"])
+def test_what_building_lacks_is_told_before_calibrating(
+    lacks: str, tiny_checkpoint: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = SCALED
+    if lacks == "disk":
+        monkeypatch.setattr(disk, "free_bytes", lambda folder: 1000)
+    elif lacks == "memory":
+        monkeypatch.setattr(load, "available_bytes", lambda: 10**8)
+    elif lacks == "tensorrt":
+        wanted = replace(recipe.load("jetson_orin"), scaling="awq")
+        monkeypatch.setitem(sys.modules, "tensorrt", None)
+        monkeypatch.setattr("minicpmo_ros.runtime.trt.library._loaded", {})
+    else:
+        monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setattr(recipe, "load", lambda name: wanted)
+
+    def sequences() -> list:
+        raise AssertionError("it would begin to calibrate")
+
+    said = {"disk": "of disk, 1.0 kB are free", "memory": "of memory at once"}.get(lacks, lacks)
+    with pytest.raises(EngineError, match=said):
+        commands.build(tiny_checkpoint, "scaled", sequences)
+    assert not list(folder.glob("calibration-*"))
+
+
+def test_what_is_to_be_scaled_anew_needs_its_room_before_it_is_calibrated(
+    tiny_checkpoint: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it is all built, scaled by what others gave; on the same it needs none."""
+    checked: list[bool] = []
+    monkeypatch.setattr(
+        load, "check_ahead", lambda *given, calibrated, **more: checked.append(calibrated)
+    )
+
+    def calibrate(seed: int, **how: bool) -> None:
+        commands.calibrated(
+            tiny_checkpoint,
+            SCALED,
+            EngineCache(folder),
+            lambda: conversations(Checkpoint(tiny_checkpoint), seed, (20,)),
+            lambda what, share: None,
+            **how,
+        )
+
+    calibrate(1)
+    assert checked == [False]
+    calibrate(1, recorded=True)
+    assert checked == [False, True]
+    calibrate(2, recorded=True)
+    assert checked == [False, True, True, False]
+
+
+def test_a_plan_tells_that_nothing_is_calibrated_and_what_is_built_all_the_same(
+    tiny_checkpoint: Path, folder: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = replace(SCALED, scaling="none")
+    ensure(tiny_checkpoint, plain, EngineCache(folder))
+    texts = {}
+    for wanted in (plain, SCALED):
+        monkeypatch.setattr(recipe, "load", lambda name, wanted=wanted: wanted)
+        texts[wanted.scaling] = run("plan", tiny_checkpoint, "any")[1]
+    assert "not calibrated yet" in texts["awq"] and "not calibrated" not in texts["none"]
+    there = {
+        scaling: {name for name, cells in rows(text).items() if cells[-1] == "yes"}
+        for scaling, text in texts.items()
+    }
+    assert there["none"] - there["awq"] == {"llm.00", "llm.head"}
+    assert there["awq"] >= {"vision", "audio", *TABLES}
 
 
 def test_check_tells_each_file_and_which_is_wrong(

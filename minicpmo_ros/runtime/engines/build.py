@@ -120,12 +120,10 @@ def make_piece(
         EngineError: torch or the extra 'export' is missing.
         CheckpointError: see `model.checkpoint.Checkpoint`.
     """
-    with extras("building"):
-        import onnx_ir  # noqa: F401
-        import onnxscript  # noqa: F401
+    check_extras()
+    from minicpmo_ros.model.checkpoint import Checkpoint
+    from minicpmo_ros.runtime.export.calibration import Calibration
 
-        from minicpmo_ros.model.checkpoint import Checkpoint
-        from minicpmo_ros.runtime.export.calibration import Calibration
     checkpoint = Checkpoint(directory)
     config = checkpoint.config  # with as many layers as there are weights of
     scales = None
@@ -134,6 +132,16 @@ def make_piece(
         scales = Calibration.load(calibration)
         scales.check_fits(config.llm)
     write_piece(lambda name: checkpoint.read(name).numpy(), config, piece, folder, advance, scales)
+
+
+def check_extras() -> None:
+    """Import what writes graphs; raises EngineError where it is missing."""
+    with extras("building"):
+        import onnx_ir  # noqa: F401
+        import onnxscript  # noqa: F401
+
+        from minicpmo_ros.model.checkpoint import Checkpoint  # noqa: F401
+        from minicpmo_ros.runtime.export.calibration import Calibration  # noqa: F401
 
 
 @contextmanager

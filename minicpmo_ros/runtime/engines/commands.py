@@ -29,7 +29,7 @@ from minicpmo_ros.runtime.engines.host_memory import available_bytes
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
 from minicpmo_ros.runtime.engines.room import check_memory, room_for
 from minicpmo_ros.runtime.engines.shipped import ShippedEngines
-from minicpmo_ros.runtime.jobs import calibration_file, jobs
+from minicpmo_ros.runtime.jobs import calibration_file, is_calibrated, jobs
 from minicpmo_ros.runtime.vocoder_sizes import vocoder_config
 
 if TYPE_CHECKING:
@@ -70,6 +70,11 @@ def plan(directory: Path, name: str) -> None:
             "yes" if one.built else "",
         )
     console.print(table)
+    if not is_calibrated(cache, mark, wanted):
+        console.print(
+            "not calibrated yet: `minicpmo engines build` does that first, on the recordings of"
+            " --bag or the demo's scene, which takes a while"
+        )
     free = bytes_text(free_bytes(cache.folder))
     console.print(f"to write: {bytes_text(found.disk)} in {cache.folder}, {free} free")
     console.print(
@@ -133,7 +138,7 @@ def build(
     console = wide_console()
     with progress_bar() as progress:
         if wanted.scaling == "awq" and sequences is not None:
-            calibrated(directory, cache, sequences, progress, recorded=recorded)
+            calibrated(directory, wanted, cache, sequences, progress, recorded=recorded)
         files = load.ensure(directory, wanted, cache, progress, console.print)
         files |= vocoder_load.ensure_vocoder(directory, wanted, cache, progress, console.print)
     entries = {file if piece.is_table else file.parent for piece, file in files.items()}
@@ -161,6 +166,7 @@ def _check_ships(wanted: recipe.Recipe) -> None:
 
 def calibrated(
     directory: Path,
+    wanted: recipe.Recipe,
     cache: EngineCache,
     sequences: Sequences,
     progress: Progress,
@@ -170,6 +176,10 @@ def calibrated(
     """What the language model's layers are scaled by: read, or found and kept.
 
     recorded: see `build`; what was found on the same recordings is read.
+
+    Raises:
+        CheckpointError, EngineError: see `load.ensure`, which comes next: what it needs is asked
+            for here, before half an hour of calibrating.
     """
     with extras("calibrating"):
         from minicpmo_ros.model.checkpoint import Checkpoint
@@ -178,8 +188,23 @@ def calibrated(
 
     mark = checkpoint_fingerprint(directory, cache, progress)
     file = calibration_file(cache, mark)
-    if file.exists() and not recorded:
+    there = file.exists()
+    if there and not recorded:
         return Calibration.load(file)
+
+    def check(calibrated: bool) -> None:
+        load.check_ahead(directory, wanted, cache, mark, calibrated=calibrated, progress=progress)
+
+    anew = there
+
+    def advance(done: int, of: int) -> None:
+        nonlocal anew
+        if anew:  # only now it is known that all that is scaled is built anew
+            anew = False
+            check(False)
+        progress("calibrating", done / of)
+
+    check(there)
     checkpoint = Checkpoint(directory)
     progress("reading what it would hear and see", 0.0)
     made = sequences()
@@ -190,7 +215,7 @@ def calibrated(
         made,
         file,
         checkpoint=mark,
-        progress=lambda done, of: progress("calibrating", done / of),
+        progress=advance,
     )
 
 
@@ -264,7 +289,8 @@ def _built(
     missing = set()
     found = set()
     try:
-        found_jobs = jobs(directory, mark, config, wanted, cache)
+        scaled = is_calibrated(cache, mark, wanted)
+        found_jobs = jobs(directory, mark, config, wanted, cache, calibrated=scaled)
         if vocoder is not None and wanted.vocoder.runtime != "torch":
             found_jobs += vocoder_load.vocoder_jobs(directory, speaks, vocoder, wanted, cache)
     except EngineError:  # without the runtime, or without a card, nobody knows
