@@ -254,11 +254,20 @@ def as_it_runs(recipe: Recipe, directory: Path | str) -> Recipe:
     Raises:
         CheckpointError, ConfigError: see `TorchNetwork.load`.
     """
-    precision = recipe.precision
-    if precision != INT4:
-        dtype = _dtype(precision, Checkpoint(directory))
-        precision = next(name for name, one in DTYPES.items() if one == dtype)
+    precision = precision_for(recipe, directory)
     return in_torch(recipe, precision, str(torch_device(recipe.device)))
+
+
+def precision_for(recipe: Recipe, directory: Path | str) -> str:
+    """A recipe's precision in torch: what `auto` means for a checkpoint.
+
+    Raises:
+        CheckpointError, ConfigError: see `TorchNetwork.load`.
+    """
+    if recipe.precision == INT4:
+        return INT4
+    dtype = _dtype(recipe.precision, Checkpoint(directory))
+    return next(name for name, one in DTYPES.items() if one == dtype)
 
 
 def _dtype(precision: str, checkpoint: Checkpoint) -> torch.dtype:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from minicpmo_ros.errors import EngineError
+from minicpmo_ros.errors import ConfigError, EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.runtime.engines import recipe, room
 from minicpmo_ros.runtime.engines.cache import EngineCache
@@ -82,3 +82,27 @@ def test_the_vocoder_is_built_checked_and_kept(
     cache = EngineCache(engines)
     kept = {entry.name for entry in cache.entries() if entry.key.stage in GRAPHS}
     assert kept and not kept & useless(cache).keys()
+
+
+def test_a_vocoder_beside_a_network_in_torch_is_all_that_is_built(
+    speaking: Path, tmp_path: Path, engines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINICPMO_ENGINES", str(engines))  # where the test before has built it
+    own = tmp_path / "mixed.yaml"
+    vocoder = "vocoder: {runtime: onnxruntime, precision: fp32}"
+    own.write_text(f"runtime: torch\nthreads: 1\n{vocoder}\n")
+    code, text = run("plan", speaking, str(own))
+    assert code == 0 and rows(text).keys() == {"part", "flow.tables", *GRAPHS}
+    for words in (("--report",), ("--bag", "own.mcap")):
+        with pytest.raises(ConfigError, match="have no effect: of the recipe 'mixed' the vocoder"):
+            run("check", speaking, str(own), *words)
+    code, text = run("build", speaking, str(own))
+    assert code == 0 and "4 files for mixed" in text
+    code, text = run("check", speaking, str(own))
+    assert code == 0 and rows(text).keys() == {"part", *GRAPHS}
+    found = rows(run("plan", speaking, str(own))[1])
+    assert all(found[name][-1] == "yes" for name in ("flow.tables", *GRAPHS))
+    shutil.rmtree(speaking / "assets")
+    for command in ("plan", "build", "check"):
+        with pytest.raises(EngineError, match="for which nothing is built but the vocoder on onnx"):
+            run(command, speaking, str(own))

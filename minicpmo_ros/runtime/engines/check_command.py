@@ -63,13 +63,19 @@ def check(
         Whether all are what their precision explains, and all values fit.
 
     Raises:
-        ConfigError: there is no folder for the json file.
+        ConfigError: there is no folder for the json file, or conversations or recordings are given
+            where the vocoder alone is built.
         EngineError: something cannot be built or loaded here, or is damaged; or there is not enough
             memory, which is asked for first.
     """
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise ConfigError(f"--json {json_file}: there is no directory {json_file.parent}")
-    wanted = recipe_to_build(name)
+    wanted = recipe_to_build(name, directory)
+    if wanted.runtimes == {"torch"} and (sequences is not None or recordings is not None):
+        raise ConfigError(
+            f"--report and --bag have no effect: of the recipe '{wanted.name}' the vocoder alone is"
+            " built, which is checked with noise; leave them out"
+        )
     not_run = _why_not_run(directory, wanted)
     with extras("checking"):
         from minicpmo_ros.runtime.engines.check import LARGEST_HALF
@@ -109,9 +115,9 @@ def _why_not_run(directory: Path, wanted: Recipe) -> str:
     on a CPU: that is to be installed."""
     names = set(wanted.runtimes)
     if assets_of(directory) is not None:
-        names |= {wanted.vocoder.runtime} - {"torch"}
+        names.add(wanted.vocoder.runtime)
     why = ""
-    for name in sorted(names):
+    for name in sorted(names - {"torch"}):
         try:
             load.runtime(name, device=wanted.device)
         except EngineError as error:
@@ -185,17 +191,19 @@ class _Check:
         """Of the network and of the vocoder; places where nothing is, if nothing is to be run."""
         wanted, directory = self._wanted, self._directory
         config = self._checkpoint.config
-        check_checking_memory(pieces(config, wanted), config, available_bytes())
+        in_torch = wanted.runtimes == {"torch"}
+        if not in_torch:
+            check_checking_memory(pieces(config, wanted), config, available_bytes())
         if self._runs:
             made = directory, wanted, self._cache, self._progress, self._say
-            return load.ensure(*made), vocoder_load.ensure_vocoder(*made)
+            return {} if in_torch else load.ensure(*made), vocoder_load.ensure_vocoder(*made)
         scales = ""
         if self._calibration is not None:
             scales = "known"  # a digest is part of names that nobody looks for here
         spoken: list[Piece] = []
         if assets_of(directory) is not None and wanted.vocoder.runtime != "torch":
             spoken = vocoder_pieces(wanted)
-        files = pieces(config, wanted, scales)
+        files = [] if in_torch else pieces(config, wanted, scales)
         return dict.fromkeys(files, Path()), dict.fromkeys(spoken, Path())
 
     def _recorded(self, recordings: Recordings) -> list[Recorded]:
@@ -210,6 +218,9 @@ class _Check:
         return found
 
     def _network(self, files: dict[Piece, Path], recorded: list[Recorded]) -> Iterator[Checked]:
+        """See `check.check`; nothing where there are no files."""
+        if not files:
+            return
         from minicpmo_ros.runtime.engines.check import check
         from minicpmo_ros.runtime.engines.check_feeds import Feeds
 

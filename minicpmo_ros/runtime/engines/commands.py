@@ -29,7 +29,7 @@ from minicpmo_ros.runtime.engines.host_memory import available_bytes
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
 from minicpmo_ros.runtime.engines.room import check_memory, room_for
 from minicpmo_ros.runtime.engines.shipped import ShippedEngines
-from minicpmo_ros.runtime.jobs import calibration_file, is_calibrated, jobs
+from minicpmo_ros.runtime.jobs import Jobs, calibration_file, is_calibrated, jobs
 from minicpmo_ros.runtime.vocoder_sizes import vocoder_config
 
 if TYPE_CHECKING:
@@ -47,13 +47,14 @@ def plan(directory: Path, name: str) -> None:
         CheckpointError, ConfigError, EngineError: the checkpoint or the recipe are of no use.
     """
     cache = EngineCache()
-    wanted = recipe_to_build(name)
+    wanted = recipe_to_build(name, directory)
     config = _config(directory)
     with progress_bar() as progress:
         mark = checkpoint_fingerprint(directory, cache, progress)
         vocoder, speaks = _vocoder(directory, wanted, cache, progress)
     built = _built(directory, mark, config, wanted, cache, vocoder, speaks)
-    found = planning.planned(config, wanted, built, vocoder)
+    runs = _as_planned(directory, wanted)
+    found = planning.planned(config, runs, built, vocoder)
     console = wide_console()
     console.print(f"{directory} with the recipe {wanted.name}: {wanted.description}")
     table = Table("part", "runs on", "precision", "disk", "memory to build", "built")
@@ -91,9 +92,9 @@ def plan(directory: Path, name: str) -> None:
     if vocoder is None:
         console.print(f"no vocoder: {directory / ASSETS} has no flow.pt and hift.pt")
     elif not run.vocoder:
-        takes = bytes_text(planning.vocoder_memory(vocoder, wanted))
+        takes = bytes_text(planning.vocoder_memory(vocoder, runs))
         console.print(f"the vocoder takes {takes} elsewhere, on {wanted.vocoder.runtime}")
-    room = room_for(wanted, wanted.llm.runtime)
+    room = room_for(runs, runs.llm.runtime)
     if room.nbytes:
         console.print(f"for that, {room.about}")
     else:
@@ -102,7 +103,7 @@ def plan(directory: Path, name: str) -> None:
             f" {bytes_text(run.total)} free"
         )
     to_build = found.build_memory
-    check_memory(config, wanted, room, to_build, available_bytes(), vocoder=vocoder)
+    check_memory(config, runs, room, to_build, available_bytes(), vocoder=vocoder)
 
 
 def build(
@@ -127,7 +128,7 @@ def build(
         CheckpointError, EngineError: see `load.ensure`.
     """
     cache = EngineCache()
-    wanted = recipe_to_build(name)
+    wanted = recipe_to_build(name, directory)
     if ship:
         _check_ships(wanted)
     if recorded and wanted.scaling == "none":
@@ -139,7 +140,9 @@ def build(
     with progress_bar() as progress:
         if wanted.scaling == "awq" and sequences is not None:
             calibrated(directory, wanted, cache, sequences, progress, recorded=recorded)
-        files = load.ensure(directory, wanted, cache, progress, console.print)
+        files = {}
+        if wanted.runtimes != {"torch"}:
+            files = load.ensure(directory, wanted, cache, progress, console.print)
         files |= vocoder_load.ensure_vocoder(directory, wanted, cache, progress, console.print)
     entries = {file if piece.is_table else file.parent for piece, file in files.items()}
     if ship:
@@ -237,12 +240,30 @@ def wide_console() -> Console:
     return console
 
 
-def recipe_to_build(name: str) -> recipe.Recipe:
-    """One of which something is built; raises ConfigError or EngineError."""
+def recipe_to_build(name: str, directory: Path) -> recipe.Recipe:
+    """One of which something is built, if only a checkpoint's vocoder; raises ConfigError or
+    EngineError."""
     wanted = recipe.load(name)
-    if wanted.runtimes == {"torch"}:
-        raise EngineError(f"the recipe '{wanted.name}' runs on torch, for which nothing is built")
+    if wanted.runtimes != {"torch"}:
+        return wanted
+    said = f"the recipe '{wanted.name}' runs on torch, for which nothing is built"
+    if wanted.vocoder.runtime == "torch":
+        raise EngineError(said)
+    if directory.is_dir() and assets_of(directory) is None:
+        raise EngineError(
+            f"{said} but the vocoder on {wanted.vocoder.runtime}, and {directory / ASSETS} has no"
+            " flow.pt and hift.pt"
+        )
     return wanted
+
+
+def _as_planned(directory: Path, wanted: recipe.Recipe) -> recipe.Recipe:
+    """With the precision that torch's `auto` means; raises EngineError where torch is missing."""
+    if wanted.runtimes != {"torch"}:
+        return wanted
+    with extras("planning for torch"):
+        from minicpmo_ros.runtime.torch_runtime import precision_for
+    return recipe.in_torch(wanted, precision_for(wanted, directory), wanted.device)
 
 
 def _config(directory: Path) -> ModelConfig:
@@ -290,7 +311,9 @@ def _built(
     found = set()
     try:
         scaled = is_calibrated(cache, mark, wanted)
-        found_jobs = jobs(directory, mark, config, wanted, cache, calibrated=scaled)
+        found_jobs: Jobs = []
+        if wanted.runtimes != {"torch"}:
+            found_jobs += jobs(directory, mark, config, wanted, cache, calibrated=scaled)
         if vocoder is not None and wanted.vocoder.runtime != "torch":
             found_jobs += vocoder_load.vocoder_jobs(directory, speaks, vocoder, wanted, cache)
     except EngineError:  # without the runtime, or without a card, nobody knows

@@ -72,7 +72,9 @@ def planned(
 ) -> Planned:
     """What a recipe needs. built: names of pieces that are there."""
     found = []
-    all_pieces: list[tuple[Piece, Sizes]] = [(piece, config) for piece in pieces(config, recipe)]
+    all_pieces: list[tuple[Piece, Sizes]] = []
+    if recipe.runtimes != {"torch"}:  # for which nothing is built
+        all_pieces += [(piece, config) for piece in pieces(config, recipe)]
     if vocoder is not None and recipe.vocoder.runtime != "torch":
         all_pieces += [(piece, vocoder) for piece in vocoder_pieces(recipe)]
     for piece, sizes in all_pieces:
