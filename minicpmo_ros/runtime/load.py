@@ -120,7 +120,7 @@ def ensure(
         lambda what, share: progress(f"building {what}", HASHED + (1 - HASHED) * share),
         say,
         lambda own, waits: _check_room(
-            directory, config, recipe, cache, own, waits, kv_capacity, progress
+            directory, config, recipe, cache, own, waits, kv_capacity, progress, say
         ),
         lambda job: check_making(recipe, job.memory, available_bytes()),
     )
@@ -147,7 +147,7 @@ def check_ahead(
     found = jobs(directory, mark, config, recipe, cache, calibrated=calibrated)
     shipped = _shipped(directory, found)
     ours, waits = _ours([one for one in found if one[1].key.name not in shipped], cache)
-    _check_room(directory, config, recipe, cache, ours, waits, 0, progress)
+    _check_room(directory, config, recipe, cache, ours, waits, progress=progress)
 
 
 def files_of(
@@ -206,12 +206,13 @@ def _check_room(
     cache: EngineCache,
     own: Jobs,
     waits: bool,
-    kv_capacity: int,
-    progress: Progress,
+    kv_capacity: int = 0,
+    progress: Progress = lambda what, share: None,
+    say: build.Say = lambda text: None,
 ) -> None:
     """Raise EngineError before anything is begun that cannot end well.
 
-    own, waits: see `files_of`.
+    own, waits: see `files_of`. say: see `check_memory`.
     """
     there = {entry.name for entry in cache.entries()} if own else set()
     missing = [(piece, job) for piece, job in own if job.key.name not in there]
@@ -224,7 +225,7 @@ def _check_room(
         lambda done, total: progress("reading the vocoder", HASHED * done / max(total, 1)),
     )
     room = room_for(recipe, recipe.llm.runtime)
-    check_memory(config, recipe, room, to_build, available_bytes(), kv_capacity, vocoder)
+    check_memory(config, recipe, room, to_build, available_bytes(), kv_capacity, vocoder, say)
     if missing:
         check_disk(cache.folder, sum(job.nbytes for _, job in missing), "what is to be built")
 

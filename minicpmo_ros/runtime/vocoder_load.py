@@ -94,7 +94,8 @@ def ensure_vocoder(
     def check_room(own: Jobs, waits: bool) -> None:
         there = {entry.name for entry in cache.entries()} if own else set()
         missing = [(piece, job) for piece, job in own if job.key.name not in there]
-        check_vocoder_memory(config, recipe, room_for(recipe, recipe.vocoder.runtime))
+        room = room_for(recipe, recipe.vocoder.runtime)
+        check_vocoder_memory(config, recipe, room, say)
         if missing:
             to_build = 0 if waits else max(job.memory for _, job in missing)
             check_build_memory(recipe, to_build, available_bytes())

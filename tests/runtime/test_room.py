@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -176,6 +177,36 @@ def test_a_card_that_is_not_here_is_not_guessed_at(monkeypatch: pytest.MonkeyPat
     on_card(monkeypatch, FakeCuda(devices=0))
     found = room_for(RECIPES["rtx"], "tensorrt_rtx")
     assert found.nbytes == 0 and "there is no NVIDIA card here" in found.about
+
+
+@pytest.mark.parametrize("why", ["no bindings", "no card"])
+def test_a_card_whose_memory_nobody_knows_is_told_of(
+    why: str,
+    own_checkpoint: Path,
+    engines_cache: EngineCache,
+    writer: Writer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if why == "no card":
+        on_card(monkeypatch, FakeCuda(devices=0))
+    else:
+        monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    speaking = write_assets(own_checkpoint)
+    about = "cuda-python is not installed" if why == "no bindings" else "there is no NVIDIA card"
+    said: list[str] = []
+    load.ensure(speaking, recipe.of(CUDA), engines_cache, say=said.append)
+    (told,) = said
+    assert re.match(r"the network takes \S+ GB of the card's memory, and whether", told)
+    assert about in told
+    said.clear()
+    # With the network it was told of both; in main memory there is nothing to tell.
+    vocoder_load.ensure_vocoder(speaking, recipe.of(CUDA), engines_cache, say=said.append)
+    load.ensure(speaking, built_network.recipe("fp32"), engines_cache, say=said.append)
+    assert said == []
+    alone = replace(RECIPES["cpu"], vocoder=RECIPES["rtx"].vocoder)
+    room_there = room_for(alone, alone.vocoder.runtime)
+    room.check_vocoder_memory(sized(TINY, HIFT), alone, room_there, said.append)
+    assert said[0].startswith("the vocoder takes ") and about in said[0]
 
 
 @pytest.fixture

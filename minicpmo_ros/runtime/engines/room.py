@@ -13,10 +13,16 @@ from minicpmo_ros.errors import ConfigError, EngineError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.vocoder import VocoderConfig
 from minicpmo_ros.runtime.engines import recipe as recipes
+from minicpmo_ros.runtime.engines.build_lock import Say
 from minicpmo_ros.runtime.engines.disk import bytes_text
 from minicpmo_ros.runtime.engines.host_memory import total_bytes
 from minicpmo_ros.runtime.engines.pieces import PROCESS_BYTES
-from minicpmo_ros.runtime.engines.planning import RunMemory, run_memory, vocoder_memory
+from minicpmo_ros.runtime.engines.planning import (
+    RunMemory,
+    run_memory,
+    vocoder_is_beside,
+    vocoder_memory,
+)
 from minicpmo_ros.runtime.engines.recipe import Recipe
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
 from minicpmo_ros.runtime.trt.card import Card
@@ -117,6 +123,7 @@ def check_memory(
     free: int,
     kv_tokens: int = 0,
     vocoder: VocoderConfig | None = None,
+    say: Say = lambda text: None,
 ) -> None:
     """Raise EngineError where a build, or what it makes, will not fit; nothing was begun then.
 
@@ -126,9 +133,12 @@ def check_memory(
             of it that may be taken now; 0: not known.
         kv_tokens: of context, in place of the recipe's; 0: the recipe's.
         vocoder: sizes of the one that speaks for the network, if one does.
+        say: is told where it is to run on a card of which nothing is known here.
     """
     check_build_memory(recipe, to_build, free)
     need = run_memory(config, recipe, kv_tokens, vocoder)
+    if not room.nbytes and need.where == "card":
+        say(_unknown("the network", need.total, room))
     if not room.nbytes or need.total <= room.nbytes:
         return
     where = "the card's memory" if need.where == "card" else need.where
@@ -144,15 +154,28 @@ def check_memory(
     raise EngineError(said)
 
 
-def check_vocoder_memory(config: VocoderConfig, recipe: Recipe, room: Room) -> None:
-    """Raise EngineError where a vocoder will not fit. room: where it is to run."""
+def check_vocoder_memory(
+    config: VocoderConfig, recipe: Recipe, room: Room, say: Say = lambda text: None
+) -> None:
+    """Raise EngineError where a vocoder will not fit. room: where it is to run. say: is told where
+    that is a card of which nothing is known here, if the network's check has not told it."""
     need = vocoder_memory(config, recipe)
+    on_card = recipe.on_card(recipe.vocoder.runtime)
+    if not room.nbytes and on_card and not vocoder_is_beside(recipe):
+        say(_unknown("the vocoder", need, room))
     if room.nbytes and need > room.nbytes:
         raise EngineError(
             f"with {_name(recipe)} the vocoder takes {bytes_text(need)}, and {room.about}: take a"
             " smaller kv_capacity for the network beside it, or run it elsewhere"
             " (vocoder.runtime)"
         )
+
+
+def _unknown(what: str, need: int, room: Room) -> str:
+    return (
+        f"{what} takes {bytes_text(need)} of the card's memory, and whether that is free is not"
+        f" known here ({room.about})"
+    )
 
 
 def _name(recipe: Recipe) -> str:

@@ -18,8 +18,8 @@ from minicpmo_ros.runtime.stages import Array
 
 CUDA = "CUDAExecutionProvider"
 INSTALL = (
-    "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]>=1.22'; or take"
-    " 'device: cpu', or a recipe with another runtime"
+    "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]>=1.22'"
+    " 'cuda-bindings<14'; or take 'device: cpu', or a recipe with another runtime"
 )
 _ELEMENTS = {np.dtype(np.float32): FLOAT, np.dtype(np.float16): FLOAT16}
 
