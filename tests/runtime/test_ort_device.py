@@ -171,6 +171,25 @@ def test_tokens_one_by_one_take_no_new_memory_on_the_device(
     assert places() == before
 
 
+def test_what_follows_a_step_that_failed_is_right(
+    layers: Stages, device: Device, config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of as many rows as there were before it: what was bound then is bound no more."""
+    both = Both(layers, 100, config.llm.hidden)
+    both.read(2)
+    stage, cache = both.stages[0], both.caches[0]
+
+    def fails(*given: Any) -> None:
+        raise EngineError("no memory is left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "run", fails)
+        with pytest.raises(EngineError, match="no memory is left"):
+            stage.step({"embeds": np.zeros((5, config.llm.hidden))}, cache, 2, 5)
+    both.read(2)
+    both.read(5)
+
+
 def test_a_stage_without_a_cache(
     device: Device, config: ModelConfig, files: Callable[[Any], dict[str, Path]]
 ) -> None:

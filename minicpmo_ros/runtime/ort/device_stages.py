@@ -129,11 +129,14 @@ class _Pass:
                 self._step.bind_cpu_input(name, np.ascontiguousarray(array))
             else:
                 self._step.bind_ortvalue_input(name, value)
-        if rows != self._rows:
+        anew = rows != self._rows
+        if anew:
+            # Until it has run, no count of rows is bound: where it fails, the next call binds anew.
+            self._rows = 0
             for name in self._part.outputs:
                 self._device.bind_here(self._step, name)
         self._device.run(self._part.session, self._step)
-        if rows != self._rows:
+        if anew:
             self._hidden, *new = self._step.get_outputs()
             for index, one in enumerate(new):
                 self._write.bind_ortvalue_input(f"rows.{index}", one)
