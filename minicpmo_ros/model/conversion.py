@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from minicpmo_ros.errors import CheckpointError
 from minicpmo_ros.model.fingerprint import sha256
 
 Shapes = dict[str, tuple[int, ...]]
@@ -15,9 +17,19 @@ LAYOUT = "2"
 
 
 def default_cache() -> Path:
-    """minicpmo_ros/weights in the user's folder for caches."""
+    """minicpmo_ros/weights in the user's folder for caches.
+
+    Raises:
+        CheckpointError: nobody knows the user's home directory, as in some containers.
+    """
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(caches).expanduser() / "minicpmo_ros" / "weights"
+    try:
+        return Path(caches).expanduser() / "minicpmo_ros" / "weights"
+    except RuntimeError:
+        raise CheckpointError(
+            f"{caches}: the user has no home directory here; set XDG_CACHE_HOME to a folder for"
+            " weights that are converted, with its whole path"
+        ) from None
 
 
 def find(file: Path, cache: Path | None = None) -> Path | None:
@@ -62,11 +74,14 @@ class Source:
         self._stamp = {"size": str(found.st_size), "changed_ns": str(found.st_mtime_ns)}
         self._sha256 = ""
 
-    def places(self, cache: Path | None) -> tuple[Path, Path]:
+    def places(self, cache: Path | None) -> list[Path]:
         """Where what is made of it may lie: beside it, or in a folder with what is made of others;
-        `default_cache()` if None."""
-        name = f"{self._file.stem}-{self._name}.safetensors"
-        return self._file.with_suffix(".safetensors"), (cache or default_cache()) / name
+        `default_cache()` if None, where there is one."""
+        found = [self._file.with_suffix(".safetensors")]
+        with contextlib.suppress(CheckpointError):
+            name = f"{self._file.stem}-{self._name}.safetensors"
+            found.append((cache or default_cache()) / name)
+        return found
 
     @property
     def _name(self) -> str:

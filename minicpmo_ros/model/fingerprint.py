@@ -33,14 +33,14 @@ SETTLED_NS = 2 * 10**9
 
 
 def fingerprint(
-    directory: Path | str, memory: Path, progress: Progress = lambda done, total: None
+    directory: Path | str, memory: Path | None, progress: Progress = lambda done, total: None
 ) -> str:
     """SHA-256 over the names and bytes of a checkpoint's settings, tokenizer and weights.
 
     Args:
         memory: JSON file that remembers what each file's bytes came to, so that they are read once
             for as long as the file's size, time of change and inode stay as they are. It may be
-            missing, damaged or not writable: then they are read again.
+            None, missing, damaged or not writable: then they are read again.
 
     Returns:
         64 hexadecimal digits.
@@ -57,7 +57,7 @@ def fingerprint(
 
 
 def digests(
-    files: Sequence[Path], memory: Path, progress: Progress = lambda done, total: None
+    files: Sequence[Path], memory: Path | None, progress: Progress = lambda done, total: None
 ) -> list[str]:
     """SHA-256 of the bytes of each file, read once for as long as `memory` holds; see
     `fingerprint`.
@@ -90,7 +90,7 @@ def digests(
     return [str(known[str(file)]["sha256"]) for file in files]
 
 
-def remembered_directories(memory: Path) -> list[Path]:
+def remembered_directories(memory: Path | None) -> list[Path]:
     """Those of which a memory knows files, whether they are still there or not."""
     return sorted({Path(name).parent for name in _remembered(memory)})
 
@@ -138,7 +138,9 @@ def _hash_settled(file: Path, stamp: list[int], progress: Callable[[int], None])
     return digest
 
 
-def _remembered(memory: Path) -> dict[str, dict[str, object]]:
+def _remembered(memory: Path | None) -> dict[str, dict[str, object]]:
+    if memory is None:
+        return {}
     try:
         found = json.loads(memory.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -152,9 +154,11 @@ def _remembered(memory: Path) -> dict[str, dict[str, object]]:
     }
 
 
-def _remember(memory: Path, found: dict[str, dict[str, object]]) -> None:
+def _remember(memory: Path | None, found: dict[str, dict[str, object]]) -> None:
     """Beside what others have written meanwhile. Two at once may forget what one of them read:
     it is then read again."""
+    if memory is None:
+        return
     part = memory.with_name(f"{memory.name}.{os.getpid()}.part")
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)

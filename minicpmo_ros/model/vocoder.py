@@ -102,7 +102,7 @@ def hift_file(assets: Path) -> Path:
 
 
 def vocoder_fingerprint(
-    assets: Path, memory: Path, progress: Progress = lambda done, total: None
+    assets: Path, memory: Path | None, progress: Progress = lambda done, total: None
 ) -> str:
     """SHA-256 over the bytes of the files that a vocoder is built of; see `model.fingerprint`.
 

@@ -73,6 +73,18 @@ def test_it_is_loaded_from_there_and_nothing_is_written(
     assert everything_in(checkpoint) == before
 
 
+def test_it_is_loaded_where_the_user_has_no_folder_for_engines(
+    checkpoint: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose user has no home directory; only to build, one is needed."""
+    monkeypatch.setenv("MINICPMO_ENGINES", "~nobody-of-this-name/engines")
+    assert [piece.name for piece in ensure(checkpoint, FP32, EngineCache())] == PIECES
+    other = replace(FP32, llm=replace(FP32.llm, embeddings="int8"))
+    with pytest.raises(EngineError, match="set MINICPMO_ENGINES to a folder"):
+        ensure(checkpoint, other, EngineCache())
+    assert writer.made == []
+
+
 def test_what_ships_says_nothing_of_the_machine_that_built_it(checkpoint: Path) -> None:
     for entry in EngineCache(checkpoint / "engines").entries():
         assert entry.source == ""

@@ -17,6 +17,14 @@ POLL_S = 0.2
 REMIND_S = 10.0
 
 
+def unusable(folder: Path, error: OSError) -> EngineError:
+    """What to raise of a folder of engines that the system does not let one into."""
+    return EngineError(
+        f"{folder} cannot be written to ({error.strerror or error}); set MINICPMO_ENGINES to a"
+        " folder that can"
+    )
+
+
 @contextmanager
 def locked(file: Path, what: str, say: Say) -> Iterator[None]:
     """Hold the lock; where another has it, wait, and say for whom, again every REMIND_S.
@@ -72,10 +80,7 @@ def _open(file: Path) -> Iterator[int]:
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise EngineError(
-            f"{file.parent} cannot be written to ({error.strerror}); set MINICPMO_ENGINES to a"
-            " folder that can"
-        ) from error
+        raise unusable(file.parent, error) from error
     try:
         yield descriptor
     finally:

@@ -18,7 +18,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from minicpmo_ros.errors import EngineError
-from minicpmo_ros.runtime.engines.build_lock import Say, is_locked, locked, locked_if_free
+from minicpmo_ros.runtime.engines.build_lock import (
+    Say,
+    is_locked,
+    locked,
+    locked_if_free,
+    unusable,
+)
 from minicpmo_ros.runtime.engines.cache_entry import (
     EngineKey,
     Entry,
@@ -44,11 +50,15 @@ _OURS = re.compile(r"[a-z0-9_.]+-[0-9a-f]{16}(\.part)?")
 
 
 def default_folder() -> Path:
-    """$MINICPMO_ENGINES, else minicpmo_ros/engines in the user's folder for caches."""
+    """$MINICPMO_ENGINES, else minicpmo_ros/engines in the user's folder for caches.
+
+    Raises:
+        EngineError: nobody knows the user's home directory, as in some containers.
+    """
     if own := os.environ.get("MINICPMO_ENGINES"):
-        return Path(own).expanduser()
+        return _expanded(own)
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(caches).expanduser() / "minicpmo_ros" / "engines"
+    return _expanded(caches) / "minicpmo_ros" / "engines"
 
 
 @dataclass(frozen=True)
@@ -65,25 +75,42 @@ class EngineCache:
 
     Args:
         folder: made when something is built; `default_folder()` if None.
+
+    Raises:
+        EngineError: it begins with the home directory of a user who has none.
     """
 
     def __init__(self, folder: Path | str | None = None) -> None:
-        self.folder = default_folder() if folder is None else Path(folder).expanduser()
+        self._folder = None if folder is None else _expanded(folder)
 
     @property
-    def fingerprints(self) -> Path:
-        """The memory of `model.fingerprint`."""
-        return self.folder / "checkpoints.json"
+    def folder(self) -> Path:
+        """Where entries are; raises EngineError where there is no `default_folder`."""
+        # Not before it is needed: what ships with a checkpoint is loaded without it.
+        if self._folder is None:
+            self._folder = default_folder()
+        return self._folder
+
+    @property
+    def fingerprints(self) -> Path | None:
+        """The memory of `model.fingerprint`; None where there is no folder for it."""
+        try:
+            return self.folder / "checkpoints.json"
+        except EngineError:
+            return None
 
     def find(self, key: EngineKey) -> Entry | None:
         """The entry of a key, its files there and of the right size; None if it was never built.
 
         Raises:
-            EngineError: it is damaged; the message names the file.
+            EngineError: it is damaged, and the message names the file; or it cannot be read.
         """
         folder = self.folder / key.name
-        if not folder.is_dir():
-            return None
+        try:
+            if not folder.is_dir():
+                return None
+        except OSError as error:
+            raise unusable(self.folder, error) from error
         entry = read_manifest(folder)
         if entry.key != key:
             raise EngineError(
@@ -136,7 +163,11 @@ class EngineCache:
         return is_locked(self._lock(key.name))
 
     def entries(self) -> list[Entry]:
-        """What is there and has a readable manifest, by name."""
+        """What is there and has a readable manifest, by name.
+
+        Raises:
+            EngineError: the folder cannot be read.
+        """
         found = []
         for folder in self._folders():
             with contextlib.suppress(EngineError):
@@ -219,16 +250,19 @@ class EngineCache:
 
     def _folders(self, *, parts: bool = False) -> list[Path]:
         """Those that are ours by their names; what else lies there is nobody's business."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(
-            path
-            for path in self.folder.iterdir()
-            if _OURS.fullmatch(path.name)
-            and path.is_dir()
-            and not path.is_symlink()
-            and (parts or path.suffix != _PART)
-        )
+        try:
+            if not self.folder.is_dir():
+                return []
+            return sorted(
+                path
+                for path in self.folder.iterdir()
+                if _OURS.fullmatch(path.name)
+                and path.is_dir()
+                and not path.is_symlink()
+                and (parts or path.suffix != _PART)
+            )
+        except OSError as error:
+            raise unusable(self.folder, error) from error
 
     def _lock(self, name: str) -> Path:
         return self.folder / _LOCKS / name
@@ -256,6 +290,16 @@ class EngineCache:
             shutil.rmtree(part)
         except OSError as error:
             raise EngineError(f"{folder} cannot be removed: {error.strerror}") from error
+
+
+def _expanded(folder: Path | str) -> Path:
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:
+        raise EngineError(
+            f"{folder}: the user has no home directory here; set MINICPMO_ENGINES to a folder for"
+            " what is built, with its whole path"
+        ) from None
 
 
 def _size(folder: Path) -> int:

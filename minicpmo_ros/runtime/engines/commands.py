@@ -191,7 +191,7 @@ def calibrated(
 
     mark = checkpoint_fingerprint(directory, cache, progress)
     file = calibration_file(cache, mark)
-    there = file.exists()
+    there = is_calibrated(cache, mark, wanted)
     if there and not recorded:
         return Calibration.load(file)
 

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from minicpmo_ros.errors import EngineError
+from minicpmo_ros.runtime.engines.build_lock import unusable
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 HOW_TO_MAKE_ROOM = (
@@ -25,9 +26,16 @@ def bytes_text(nbytes: float) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """What may still be written where the folder is, or will be."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    return shutil.disk_usage(there).free
+    """What may still be written where the folder is, or will be.
+
+    Raises:
+        EngineError: the system does not let one look.
+    """
+    try:
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        return shutil.disk_usage(there).free
+    except OSError as error:
+        raise unusable(folder, error) from error
 
 
 def check_disk(folder: Path, nbytes: int, what: str = "what is to be written") -> None:

@@ -58,8 +58,11 @@ class ShippedEngines:
         return entry.folder if entry else None
 
     def names(self) -> set[str]:
-        """Of the entries that are there."""
-        return {entry.name for entry in self._cache.entries()}
+        """Of the entries that are there and can be read."""
+        try:
+            return {entry.name for entry in self._cache.entries()}
+        except EngineError:
+            return set()
 
     def put(self, folders: Iterable[Path]) -> list[Path]:
         """Copy entries here, and remove what nothing will load again: those of other weights and
@@ -84,7 +87,9 @@ class ShippedEngines:
             for entry in superseded(self._cache.entries()):
                 shutil.rmtree(entry.folder)
         except OSError as error:
-            raise EngineError(f"{self.folder} cannot be written to: {error.strerror}") from None
+            # Of several files that could not be copied, shutil's error has no strerror.
+            said = error.strerror or error
+            raise EngineError(f"{self.folder} cannot be written to: {said}") from None
         return copied
 
     def _copied(self, entry: Entry) -> Path:

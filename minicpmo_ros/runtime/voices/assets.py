@@ -38,7 +38,7 @@ class VoiceAssets:
         self.folder = Path(folder).expanduser()
         self._threads = threads
 
-    def digest(self, memory: Path) -> str:
+    def digest(self, memory: Path | None) -> str:
         """SHA-256 of both files, which are read once: see `model.fingerprint.digests`.
 
         Raises:

@@ -36,11 +36,15 @@ class VoiceCache:
 
     Args:
         engines: in whose folder; the user's if None.
+
+    Raises:
+        EngineError: the user has no such folder; see `engines.cache.default_folder`.
     """
 
     def __init__(self, engines: EngineCache | None = None) -> None:
-        self._memory = (engines or EngineCache()).fingerprints
-        self._cache = EngineCache(self._memory.parent / "voices")
+        engines = engines or EngineCache()
+        self._memory = engines.fingerprints
+        self._cache = EngineCache(engines.folder / "voices")
 
     @property
     def folder(self) -> Path:
