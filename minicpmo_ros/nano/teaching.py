@@ -60,10 +60,10 @@ class Pictures:
 
 @dataclass(frozen=True, eq=False)
 class Sheets:
-    """`Written`'s arrays, stacked and padded at their ends: int64 [N, T]. points: int64 [P, 4], as
-    `Pointing` has them behind the number of their sequence; changes: int64 [P, 5], as `changes.
-    at_ends` has them, in the same way. shown: int64 [M], which of the loose
-    pictures are in them, in the order of their places."""
+    """`Written`'s arrays, stacked and padded at their ends: int64 [N, T]. Behind the number of
+    their sequence, points: int64 [P, 4], as `Pointing` has them, and changes: int64 [P, 5], as
+    `changes.at_ends` has them. shown: int64 [M], which of the loose pictures are in them, in the
+    order of their places."""
 
     ids: Tensor
     kinds: Tensor

@@ -290,3 +290,22 @@ def test_the_card_tells_what_was_trained_and_measured(run: Path, tmp_path: Path)
     assert "6.5 million parameters, trained from\nrandom weights" in card
     with pytest.raises(InputError, match="no file of `minicpmo nano eval --json`"):
         pack(run, tmp_path / "packed", figures=tmp_path / "missing.json")
+
+
+def test_in_some_episodes_nobody_speaks_to_it_and_in_none_of_those_who_wait(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = Trainer(run, CONFIGURED).studio
+    made: list[tuple[bool, bool]] = []
+
+    def episode(rng, lesson, split, *, quiet: bool, waits: bool) -> None:
+        made.append((quiet, waits))
+
+    monkeypatch.setattr(studio, "episode", episode)
+    monkeypatch.setattr(studio, "staged", lambda episode, rng, split, size: None)
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        studio.example(rng, Lesson(8, True), Split(), (128, 96))
+    assert not any(quiet and waits for quiet, waits in made)
+    assert 15 < sum(quiet for quiet, _ in made) < 60
+    assert 120 < sum(waits for _, waits in made) < 200

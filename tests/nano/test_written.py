@@ -10,7 +10,8 @@ import pytest
 from minicpmo_ros.media.world.things import COLOURS, KINDS, Life, Scene, Thing
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano import written
-from minicpmo_ros.nano.answers import Slots, Watch, listed
+from minicpmo_ros.nano.answers import Memory, Slots, Watch, listed
+from minicpmo_ros.nano.asking import Asking
 from minicpmo_ros.nano.examples import NO_LABEL, PICTURE, slots_of
 from minicpmo_ros.nano.sizes import write_settings
 from minicpmo_ros.nano.spotted import SPOTTED
@@ -187,3 +188,15 @@ def test_a_world_in_a_hurry_is_the_same_world() -> None:
     stage = StageSet(Scene((Life(THINGS[0], enters_s=4.0, turns=((8.0, "green"),)),)))
     [life] = hastened(stage, 2.0).scene.lives
     assert (life.enters_s, life.leaves_s, life.turns) == (2.0, float("inf"), ((4.0, "green"),))
+
+
+def test_stories_ask_often_for_what_changed() -> None:
+    stage = still_set(THINGS)
+
+    def asked(share: float) -> int:
+        asking, memory = Asking(np.random.default_rng(0), stage, False, changed=share), Memory()
+        memory.changed = "The red cup appeared."
+        return sum(asking.ask(memory, 0.0)[0] == "changed" for _ in range(200))
+
+    assert asked(1.0) == 200
+    assert asked(0.35) > asked(0.0) + 40

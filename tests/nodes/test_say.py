@@ -11,8 +11,13 @@ from rclpy.action import ActionClient
 from minicpmo_ros import topics
 from minicpmo_ros.action import Say
 from minicpmo_ros.brains import build
+from minicpmo_ros.brains.api import Speech
+from minicpmo_ros.brains.settings import SessionConfig
+from minicpmo_ros.brains.turns import cut
 from minicpmo_ros.errors import DeviceError
+from minicpmo_ros.media.espeak import Synthesiser
 from minicpmo_ros.nodes.omni import OmniNode
+from minicpmo_ros.nodes.requests import LONGEST_TEXT
 from minicpmo_ros.nodes.speaker import SpeakerNode
 from tests.nodes.robot import ToneVoice
 
@@ -214,3 +219,11 @@ def test_deactivation_ends_what_is_being_said(simulation, omni, speaker):
         assert goal.status == GoalStatus.STATUS_ABORTED
         goal.close()
     assert simulation.live(0.5, until=lambda: speaker.queue.idle)
+
+
+def test_all_of_the_longest_text_has_room_on_its_topic():
+    """It goes out at once, before anybody has read any of it."""
+    spoken = Synthesiser().speak("word " * (LONGEST_TEXT // 5))
+    speech = Speech(spoken.data, spoken.text, spoken.words, spoken.rate_hz)
+    pieces = list(cut(speech, SessionConfig().chunk_s))
+    assert 200 < len(pieces) <= topics.SPEECH.depth
