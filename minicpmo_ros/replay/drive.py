@@ -67,17 +67,23 @@ class Stage(Protocol):
 
 @dataclass
 class ReplaySummary:
-    """What came of a replay. troubles: how often the session reported each kind of problem."""
+    """What came of a replay. raised: numbers of alerts. troubles: how often the session reported
+    each kind of problem."""
 
     bag: Path
     units: int = 0
     turns: int = 0
-    alerts: int = 0
     interruptions: int = 0
     recorded_s: float = 0.0
     wall_s: float = 0.0
     unreadable: dict[str, int] = field(default_factory=dict)
+    raised: set[int] = field(default_factory=set)
     troubles: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def alerts(self) -> int:
+        """Of which one that was renewed is one."""
+        return len(self.raised)
 
     @property
     def times_real_time(self) -> float:
@@ -86,7 +92,8 @@ class ReplaySummary:
     def count(self, message: Message) -> None:
         self.units += isinstance(message, Decision)
         self.turns += isinstance(message, SpeechChunk) and message.sequence == 0
-        self.alerts += isinstance(message, Alert) and message.active
+        if isinstance(message, Alert):
+            self.raised.add(message.number)
         self.interruptions += (
             isinstance(message, Playback) and message.event is PlaybackEvent.INTERRUPTED
         )

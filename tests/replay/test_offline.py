@@ -14,8 +14,10 @@ from minicpmo_ros.media import compressed
 from minicpmo_ros.messages import (
     NS_PER_MS,
     NS_PER_S,
+    Alert,
     AudioChunk,
     PlaybackEvent,
+    Severity,
     State,
     VoiceActivity,
 )
@@ -287,3 +289,10 @@ def test_memory_does_not_grow_with_the_length_of_the_bag(tmp_path: Path) -> None
     assert 10 * 60 * len(large) > 20e6  # what would be held, if it were
     peak("warm", 5)
     assert peak("long", 80) - peak("short", 20) < 2e6
+
+
+def test_an_alert_that_is_renewed_and_cleared_counts_once(tmp_path: Path) -> None:
+    summary = ReplaySummary(tmp_path)
+    for number, active in ((1, True), (1, True), (1, False), (2, True)):
+        summary.count(Alert(0, "cup", number, Severity.NOTICE, active, "A cup appeared!", 0, 0))
+    assert summary.alerts == 2
