@@ -21,6 +21,7 @@ _SEEN = (
     *("watch_appears", "watch_appears", "watch_leaves", "watch_leaves", "watch_turns"),
     *("watch_turns", "watch_count", "how_many_kind"),
 )
+_IN_VIEW = [one for one in _SEEN if one != "changed" and not one.startswith("watch_")]
 _LONG = ("ability", "story", "count")
 _COUNTS = (3, 4, 5, 6, 8, 10)
 
@@ -70,6 +71,11 @@ class Asking:
         """What to watch for, and its slots, for a turn that begins then."""
         intent = str(self.rng.choice([one for one in _SEEN if one.startswith("watch_")]))
         return intent, self._watch(intent, self._things(start_s), start_s)
+
+    def to_see(self, start_s: float) -> tuple[str, Slots]:
+        """A question about what is in view then, and its slots, for a turn that begins then."""
+        intent = str(self.rng.choice(_IN_VIEW))
+        return intent, self._slots(intent, self._things(start_s), start_s)
 
     def previous(self, memory: Memory) -> str:
         """What the robot said in units that are forgotten, with what it promised and remembered."""

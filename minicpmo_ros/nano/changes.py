@@ -1,19 +1,20 @@
 """What changed from one picture of a sequence to the next, as training tells it.
 
 Whoever is asked what changed has to compare pictures that are long gone. So at the end of each
-picture training asks what is new in it, and an answer that tells of a change looks there.
+picture training asks what is new in it, and an answer that tells of a change looks there. What is
+new is seen query by query, each of which looks at the same one of the picture before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+
+from minicpmo_ros.nano.naming import BEFORE, NEW, Ints, Picture, Point
 
 NO_LABEL = -100
 HOWS = ("appeared", "disappeared", "turned")
-Ints = NDArray[np.int64]
 
 
 def changes_of(slots: Sequence[Ints]) -> Ints:
@@ -49,3 +50,22 @@ def at_ends(ids: Sequence[int], image_end: int, slots: Sequence[Ints]) -> Ints:
     """What is new in each picture of a sequence, behind the place of its end: int64 [N, 4]."""
     ends = [at for at, token in enumerate(ids) if token == image_end]
     return np.column_stack([np.array(ends, np.int64), changes_of(slots)])
+
+
+def where_new(pictures: Sequence[Picture]) -> Iterator[Point]:
+    """Of the newest picture: what its queries and its end look at, see `pointing`."""
+    if len(pictures) < 2:
+        return
+    before, now = pictures[-2:]
+    for row in np.flatnonzero(before.slots[:, 0] | now.slots[:, 0]).tolist():
+        yield BEFORE, now.first + row, before.first + row
+    how, kind, colour = _change(_things(before.slots), _things(now.slots))
+    if how == NO_LABEL:
+        return
+    target: int | None = now.end
+    if how:
+        shown = before if HOWS[how - 1] == "disappeared" else now
+        there = shown.place(kind, colour)
+        target = None if there is None else now.first + there - shown.first
+    if target is not None:
+        yield NEW, now.end, target

@@ -87,7 +87,7 @@ class Director:
     """Makes one episode; see `direct`.
 
     quiet: nobody speaks to the robot. fresh: nothing was said before it begins. waits: the user
-    mostly asks to be told of something, and waits for it.
+    mostly asks to be told of something, and waits for it. looks: mostly asks about what is in view.
     """
 
     def __init__(
@@ -100,8 +100,9 @@ class Director:
         quiet: bool = False,
         fresh: bool = False,
         waits: bool = False,
+        looks: bool = False,
     ) -> None:
-        self._waits = waits
+        self._waits, self._looks = waits, looks
         self.rng, self.lines, self.set, self.units = rng, lines, stage, units
         self.asking = Asking(rng, stage, lines.held_out)
         self.memory = Memory()
@@ -166,6 +167,8 @@ class Director:
         else:
             if self._waits and not self.memory.watches and self.rng.random() < 0.85:
                 intent, slots = self.asking.to_watch(start)
+            elif self._looks and self.rng.random() < 0.6:
+                intent, slots = self.asking.to_see(start)
             else:
                 intent, slots = self.asking.ask(self.memory, start)
             line = self.lines.ask(intent, slots)

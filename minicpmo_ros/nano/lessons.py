@@ -24,13 +24,15 @@ from minicpmo_ros.nano.written import Questions, Written
 # Samples of a long sound that go through a room at once.
 PART = 60 * 16_000
 # Of the episodes with a camera, those of a user who mostly asks to be told of something, and waits.
-_WATCHING = 0.4
+_WATCHING = 0.3
+# Of the other episodes with a camera, those of a user who mostly asks about what is in view.
+_LOOKING = 0.6
 # Of the other episodes, those in which nobody speaks to the robot.
 _QUIET = 0.12
 # So much faster things happen before those who wait.
 _HASTE = 1.6
-# Sheets of a story in which nothing is asked but to watch for something.
-WAITS = 1
+# Sheets of a story in which anything is asked, and in which nothing is but to watch for something.
+ASKS, WAITS = 2, 1
 ROBOT = Voice("espeak", "en-us", 170)
 SIZES = ((128, 96), (160, 120), (126, 98), (252, 196), (320, 240))
 WIDE_SIZES = ((128, 72), (160, 90), (256, 144))
@@ -49,7 +51,7 @@ class Lesson:
 APART = 0.35
 # Up to each share of the way: the lengths of episodes, any of which may come.
 _LENGTHS = ((APART, (4,)), (0.5, (4, 8)), (0.7, (8, 12)), (1.01, (12, 16, 24)))
-_CAMERA_SHARE = 0.7
+_CAMERA_SHARE = 0.8
 
 
 def lesson_at(share: float, rng: np.random.Generator, rank: int = 0) -> Lesson:
@@ -78,17 +80,21 @@ class Studio:
         fresh: bool = False,
         strange: bool = False,
         waits: bool = False,
+        looks: bool = False,
     ) -> Episode:
         """quiet: nobody speaks to the robot. fresh: nothing was said before the episode. strange:
         the camera shows another world. waits: the user mostly asks to be told of something, and
-        waits for it, before a camera that shows more of it."""
+        waits for it, before a camera that shows more of it. looks: mostly asks about what is in
+        view."""
         stage = no_camera()
         if lesson.camera:
             units = round(lesson.units * (_HASTE if waits else 1))
             stage = random_set(rng, units, held_out=split.looks, strange=strange)
             stage = hastened(stage, _HASTE) if waits else stage
         lines = Lines(rng, self._speaker, split)
-        director = Director(rng, lines, stage, lesson.units, quiet=quiet, fresh=fresh, waits=waits)
+        director = Director(
+            rng, lines, stage, lesson.units, quiet=quiet, fresh=fresh, waits=waits, looks=looks
+        )
         return director.direct()
 
     def example(
@@ -96,7 +102,8 @@ class Studio:
     ) -> Example:
         waits = lesson.camera and bool(rng.random() < _WATCHING)
         quiet = not waits and bool(rng.random() < _QUIET)
-        episode = self.episode(rng, lesson, split, quiet=quiet, waits=waits)
+        looks = lesson.camera and not waits and bool(rng.random() < _LOOKING)
+        episode = self.episode(rng, lesson, split, quiet=quiet, waits=waits, looks=looks)
         return self.staged(episode, rng, split, size)
 
     def staged(
@@ -148,12 +155,12 @@ class Studio:
         ]
 
     def story(self, rng: np.random.Generator, units: int) -> tuple[list[Seen], list[Written]]:
-        """Pictures of a world in a hurry, and what is asked about it in writing: in one of them
+        """Pictures of a world in a hurry, and what is asked about it in writing: in some sheets
         anything, in the others to watch for something."""
         stage = hastened(random_set(rng, 2 * units), 2.0)
         size = SIZES[int(rng.integers(len(SIZES)))]
         seen = [self._encoder.picture(stage, unit, rng, size) for unit in range(units)]
-        ways = [False, *[True] * WAITS]
+        ways = [*[False] * ASKS, *[True] * WAITS]
         return seen, [self._questions.story(stage, units, rng, waits=one) for one in ways]
 
     def about(self, seen: Sequence[Seen], rng: np.random.Generator) -> Written:

@@ -6,11 +6,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from minicpmo_ros.nano.pointing import AWAITED
+from minicpmo_ros.nano.naming import AWAITED, CARRIED, LISTED
 from minicpmo_ros.nano.teaching import NO_LABEL, Batch, Nano, States
 
 # Of a decision to speak while something is waited for. There are hundreds that listen for each.
 ALERT = 2.0
+# Of a word that tells of a thing. There are dozens of others for each.
+TOLD = 3.0
 
 
 def losses_of_words(nano: Nano, batch: Batch, states: States, speak: int) -> dict[str, Tensor]:
@@ -25,11 +27,13 @@ def losses_of_words(nano: Nano, batch: Batch, states: States, speak: int) -> dic
         missed = F.cross_entropy(
             nano.logits(states.read.hidden[where]).float(), labels, reduction="none"
         )
-        weights = torch.where(_waited(batch)[where] & (labels == speak), ALERT, 1.0)
+        weights = torch.where(_points_from(batch, AWAITED)[where] & (labels == speak), ALERT, 1.0)
         found["decisions"] = (missed * weights).sum() / len(labels)
     if (where := told & ~batch.decides).any():
         logits = nano.logits(states.read.hidden[where])
-        found["text"] = F.cross_entropy(logits.float(), batch.labels[where])
+        missed = F.cross_entropy(logits.float(), batch.labels[where], reduction="none")
+        weights = torch.where(_points_from(batch, CARRIED, LISTED)[where], TOLD, 1.0)
+        found["text"] = (missed * weights).mean()
     if batch.written is not None and states.written is not None:
         sheet = batch.written
         told, decides = sheet.labels != NO_LABEL, sheet.decides.bool()
@@ -40,9 +44,10 @@ def losses_of_words(nano: Nano, batch: Batch, states: States, speak: int) -> dic
     return found
 
 
-def _waited(batch: Batch) -> Tensor:
-    """bool [B, T]: decisions while one thing is waited for."""
-    waited = torch.zeros_like(batch.decides, dtype=torch.bool)
-    some = batch.points[batch.points[:, 1] == AWAITED]
-    waited[some[:, 0], some[:, 2]] = True
-    return waited
+def _points_from(batch: Batch, *what: int) -> Tensor:
+    """bool [B, T]: places that look for one of these, see `pointing`."""
+    places = torch.zeros_like(batch.decides, dtype=torch.bool)
+    looked = torch.tensor(what, device=places.device)
+    some = batch.points[torch.isin(batch.points[:, 1], looked)]
+    places[some[:, 0], some[:, 2]] = True
+    return places

@@ -33,12 +33,21 @@ from minicpmo_ros.nano.examples import (
     Example,
     Seen,
 )
-from minicpmo_ros.nano.pointing import AWAITED, CHANGED, FOUND, NAMED
+from minicpmo_ros.nano.naming import (
+    AWAITED,
+    BEFORE,
+    CARRIED,
+    CHANGED,
+    FOUND,
+    LISTED,
+    NAMED,
+    NEW,
+)
 from minicpmo_ros.nano.written import Written
 
-# Which layer behind the first third looks for what, with the first head or the one half way.
-_LAYERS = {NAMED: 0, AWAITED: 0, FOUND: 1, CHANGED: 2}
-_HEADS = {NAMED: 0, AWAITED: 1, FOUND: 1, CHANGED: 0}
+# What looks for what: the layer behind the first third, and the head, of four.
+_LAYERS = {NAMED: 0, AWAITED: 0, FOUND: 1, CHANGED: 2, CARRIED: 2, LISTED: 2, BEFORE: 0, NEW: 1}
+_HEADS = {NAMED: 0, AWAITED: 2, FOUND: 2, CHANGED: 0, CARRIED: 2, LISTED: 1, BEFORE: 1, NEW: 0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,7 +349,7 @@ def _missed(q: Tensor, k: Tensor, points: Tensor, behind: int) -> Tensor:
     """-log of the shares of attention in this layer, so many behind the first third: [P]; 0 for
     what is not looked for here. q, k: [B, heads, T, head_dim]."""
     row, what, at, target = points.unbind(1)
-    head = _looking(what, _HEADS) * (q.shape[1] // 2)
+    head = _looking(what, _HEADS) * q.shape[1] // 4
     here = _looking(what, _LAYERS) == behind
     missed = torch.zeros(len(points), device=q.device)
     if not here.any():

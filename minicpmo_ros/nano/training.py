@@ -58,6 +58,10 @@ _HINT_WEIGHTS = {
     "found": (1.0, 1.0),
     "changes": (0.5, 0.5),
     "changed": (0.5, 0.5),
+    "carried": (0.5, 0.5),
+    "listed": (0.5, 0.5),
+    "before": (0.5, 0.5),
+    "new": (0.5, 0.5),
 }
 _WARM_UP = 100
 # Steps in which heads that a checkpoint does not have learn alone, and how fast.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from minicpmo_ros.media.world.things import Thing
 from minicpmo_ros.model.tokenizer import Tokenizer
-from minicpmo_ros.nano.answers import SEEING, Memory, Slots, answer
+from minicpmo_ros.nano.answers import SEEING, Memory, Slots, answer, chunks
 from minicpmo_ros.nano.asking import Asking
 from minicpmo_ros.nano.changes import at_ends
 from minicpmo_ros.nano.chatter import beyond, chatter
@@ -28,10 +28,12 @@ from minicpmo_ros.nano.stage_set import StageSet, leaping_set, still_set
 from minicpmo_ros.nano.wordings import INTENTS
 
 QUESTIONS = 5
-# Share of the pictures of a story behind which something is asked.
-ASKS = 0.7
+# Share of the pictures of a story behind which something is asked, if nothing is being said.
+ASKS = 0.8
 # Share of these that ask to be told of something, while nothing is.
-WATCHES = 0.5
+WATCHES = 0.25
+# Share of the other questions that are about what is in view, whatever was said before.
+SEES = 0.6
 # Share of the others behind which people talk to each other.
 TALKS = 0.5
 # Share of the questions behind a change that ask for it.
@@ -70,7 +72,7 @@ class Questions:
 
     def __init__(self, tokenizer: Tokenizer, queries: int) -> None:
         self._tokenizer, self._queries = tokenizer, queries
-        self._pointing = Pointing(tokenizer, queries)
+        self._pointing = Pointing(tokenizer)
 
     def about(self, pictures: Sequence[tuple[Thing, ...]], rng: np.random.Generator) -> Written:
         """Pictures of unlike worlds, behind each QUESTIONS, mostly about what is in view there."""
@@ -104,22 +106,30 @@ class Questions:
         waits: bool = False,
         late: float = 0.25,
     ) -> Written:
-        """A picture each unit, mostly with a question behind it that is answered at once. Where
-        none is asked, the robot tells of what it was asked to watch for, or listens, also to talk
-        that is not for it. waits: nothing is asked but to watch for something, one thing at a
-        time. late: see `Asking`."""
-        asking, memory = Asking(rng, stage, False, soon_s=1, late=late, changed=_CHANGED), Memory()
+        """A picture each unit, mostly with a question behind it that is answered at once, three
+        words in a unit as if they were spoken: most of an answer is said behind pictures that it is
+        not about. Where nothing is asked or said, the robot tells of what it was asked to watch
+        for, or listens, also to talk that is not for it. waits: nothing is asked but to watch for
+        something, one thing at a time, and all that is said is said in one unit. late: see
+        `Asking`."""
+        asking = Asking(rng, stage, False, soon_s=1, late=late, changed=_CHANGED)
+        memory = Memory()
         sheet = _Sheet(self._tokenizer, self._queries)
         alerts: list[str] = []
+        saying: list[str] = []
         for unit in range(units):
             before, now = stage.view(max(unit - 1, 0)), stage.view(unit)
             assert before.things is not None and now.things is not None
             sheet.picture(now.things)
             alerts += [one.alert for one in memory.see(unit, before.things, now.things)]
-            said = alerts.pop(0) if alerts else ""
-            if not said and rng.random() < ASKS and not (waits and memory.watches):
+            said = "" if saying or not alerts else alerts.pop(0)
+            if saying:
+                pass
+            elif not said and rng.random() < ASKS and not (waits and memory.watches):
                 if waits or (not memory.watches and rng.random() < WATCHES):
                     intent, slots = asking.to_watch(float(unit))
+                elif rng.random() < SEES:
+                    intent, slots = asking.to_see(float(unit))
                 else:
                     intent, slots = asking.ask(memory, float(unit))
                 if intent in _ASKED or intent == "changed":
@@ -127,8 +137,10 @@ class Questions:
                     said = answer(intent, slots, now, memory)
             elif not said and rng.random() < TALKS:
                 sheet.ask(chatter(rng).split())
+            if said:
+                saying = [said] if waits else chunks(said)
             sheet.silence(rng)
-            sheet.answer(said)
+            sheet.answer(saying.pop(0) if saying else "", ends=not saying)
         return sheet.written(self._pointing)
 
 
@@ -162,12 +174,14 @@ class _Sheet:
         for _ in range(int(rng.integers(1, 4))):
             self._add([self._tokenizer.control.unk])
 
-    def answer(self, text: str, *, decided: bool = True) -> None:
-        """decided: the place before tells whether to speak, and the unit ends with the answer."""
+    def answer(self, text: str, *, decided: bool = True, ends: bool = True) -> None:
+        """decided: the place before tells whether to speak, and the unit ends with the answer.
+        ends: so does the turn."""
         control = self._tokenizer.control
         said = [control.listen]
         if text:
-            said = [control.speak, *self._tokenizer.encode(text), control.turn_eos]
+            said = [control.speak, *self._tokenizer.encode(text)]
+            said += [control.turn_eos] if ends else []
             said += [control.chunk_eos] if decided else []
         if decided:
             self._decide(said[0])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from minicpmo_ros.nano.answers import Slots
+from minicpmo_ros.nano.answers import SEEING, Slots
 from minicpmo_ros.nano.chatter import chatter
 from minicpmo_ros.nano.episode import HEARD_OUT_S, Director, Episode
 from minicpmo_ros.nano.lines import Line
@@ -152,3 +152,16 @@ def test_who_waits_mostly_asks_to_be_told_and_is_told_more() -> None:
     often, seldom = count(True), count(False)
     assert often[0] > 2 * seldom[0] > 0
     assert often[1] > 1.5 * seldom[1] > 0
+
+
+def test_who_looks_mostly_asks_about_what_is_in_view() -> None:
+    def share(looks: bool) -> float:
+        asked = []
+        for number in range(60):
+            rng = np.random.default_rng([7, number])
+            stage, lines = random_set(rng, 16), Mute(rng)
+            done = Director(rng, lines, stage, 16, looks=looks).direct()  # type: ignore[arg-type]
+            asked += [one.intent in SEEING for one in done.voiced if one.intent]
+        return float(np.mean(asked))
+
+    assert share(True) > share(False) + 0.15

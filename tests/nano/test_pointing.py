@@ -12,7 +12,17 @@ from minicpmo_ros.media.world.things import COLOURS, KINDS, Life, Scene, Thing
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.changes import HOWS, NO_LABEL, at_ends, changes_of
 from minicpmo_ros.nano.examples import PICTURE, slots_of
-from minicpmo_ros.nano.pointing import AWAITED, CHANGED, FOUND, NAMED, Pointing
+from minicpmo_ros.nano.naming import (
+    AWAITED,
+    BEFORE,
+    CARRIED,
+    CHANGED,
+    FOUND,
+    LISTED,
+    NAMED,
+    NEW,
+)
+from minicpmo_ros.nano.pointing import Pointing
 from minicpmo_ros.nano.sizes import write_settings
 from minicpmo_ros.nano.stage_set import StageSet
 from minicpmo_ros.nano.written import Questions
@@ -61,9 +71,10 @@ class Script:
         (token,) = self.tokenizer.encode(f" {word}")
         return len(self.ids) - 1 - self.ids[::-1].index(token)
 
-    def points(self) -> list[list[int]]:
-        made = Pointing(self.tokenizer, QUERIES)
-        return made.points(self.ids, self.decides, self.slots).tolist()
+    def points(self, *what: int) -> list[list[int]]:
+        """Of these kinds."""
+        made = Pointing(self.tokenizer).points(self.ids, self.decides, self.slots)
+        return [one for one in made.tolist() if one[0] in what]
 
 
 @pytest.mark.parametrize(
@@ -78,24 +89,79 @@ class Script:
 )
 def test_a_name_points_at_the_query_of_its_thing(tokenizer, text, word, offset) -> None:
     made = Script(tokenizer).unit(BALL, CUP).say(text)
-    assert made.points() == [[NAMED, made.place(word), made.first + offset]]
+    assert made.points(NAMED) == [[NAMED, made.place(word), made.first + offset]]
 
 
-@pytest.mark.parametrize("text", ["I see a red cup.", "The cup disappeared.", "I see two.", "Yes."])
+@pytest.mark.parametrize(
+    "text", ["The cup disappeared.", "I see two.", "A red cup appeared!", "Yes."]
+)
 def test_other_answers_point_at_nothing(tokenizer, text) -> None:
-    assert Script(tokenizer).unit(BALL, CUP).say(text).points() == []
+    assert Script(tokenizer).unit(BALL, CUP).say(text).points(NAMED, CARRIED, LISTED) == []
 
 
 def test_of_two_alike_none_is_pointed_at(tokenizer) -> None:
     other = Thing("cup", "green", "big", 0.5, 0.5)
-    assert Script(tokenizer).unit(CUP, other).say("The cup is red.").points() == []
+    assert Script(tokenizer).unit(CUP, other).say("The cup is red.").points(NAMED) == []
 
 
-def test_an_answer_of_several_units_is_one(tokenizer) -> None:
+def test_what_an_answer_says_in_later_units_is_about_the_thing_that_it_named(tokenizer) -> None:
+    """Each of its words is looked for at the name, from the place before it."""
     made = Script(tokenizer).unit(BALL).say("The ball is", ends=False)
     name, first = made.place("ball"), made.first
     made.unit(CUP).say(" on the left.")
-    assert made.points() == [[NAMED, name, first + BALL_IS]]
+    assert made.points(NAMED) == [[NAMED, name, first + BALL_IS]]
+    before = [made.place(word) - 1 for word in ("on", "the", "left")]
+    assert made.points(CARRIED) == [[CARRIED, at, name] for at in before]
+    assert made.ids[before[0]] == tokenizer.control.speak
+
+
+@pytest.mark.parametrize("start", ["I see", ""])
+def test_a_list_looks_at_one_thing_after_the_other(tokenizer, start) -> None:
+    """In the picture before which it began."""
+    made = Script(tokenizer).unit(BALL, CUP).say(f"{start} a blue".strip(), ends=False)
+    first, blue = made.first, made.place("blue")
+    made.unit().say(" ball and a", ends=False)
+    ball, article = made.place("ball"), made.place("a")
+    made.unit(CUP).say(" red cup.")
+    of_ball = [blue - 2, blue - 1, ball - 1]
+    of_cup = [article - 1, made.place("red") - 1, made.place("cup") - 1]
+    assert made.points(LISTED) == [
+        *([LISTED, at, first + BALL_IS] for at in of_ball),
+        *([LISTED, at, first + CUP_IS] for at in of_cup),
+    ]
+    assert made.points(NAMED) == [
+        [NAMED, ball, first + BALL_IS],
+        [NAMED, made.place("cup"), first + CUP_IS],
+    ]
+
+
+def test_things_that_are_alike_are_listed_from_left_to_right(tokenizer) -> None:
+    other = replace(BALL, x=0.5)
+    made = Script(tokenizer).unit(BALL, other).say("I see a blue ball and a blue ball.")
+    first = made.first
+    targets = [target for _, _, target in made.points(LISTED)]
+    assert targets == [first] * 3 + [first + 5] * 3
+    one = Script(tokenizer).unit(BALL).say("I see a green ball and a blue ball.")
+    assert one.points(LISTED) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "looked", "new"),
+    [
+        ((BALL,), (BALL, CUP), [BALL_IS, CUP_IS], CUP_IS),
+        ((BALL, CUP), (CUP,), [BALL_IS, CUP_IS], BALL_IS),
+        ((BALL,), (replace(BALL, colour="green"),), [BALL_IS], BALL_IS),
+        ((BALL,), (BALL,), [BALL_IS], NOWHERE),
+        ((BALL,), (CUP,), [BALL_IS, CUP_IS], None),
+    ],
+)
+def test_what_is_new_is_looked_for_query_by_query(tokenizer, before, now, looked, new) -> None:
+    made = Script(tokenizer).unit(*before)
+    old = made.first
+    made.say("Yes.").unit(*now)
+    assert made.points(BEFORE) == [[BEFORE, made.first + row, old + row] for row in looked]
+    end = made.decides[-1]
+    assert made.points(NEW) == ([] if new is None else [[NEW, end, made.first + new]])
 
 
 @pytest.mark.parametrize(
@@ -117,23 +183,23 @@ def test_decisions_look_for_what_was_promised_until_it_was_told(
         at = made.decides[-1]
         wanted += [[AWAITED, at, name], [FOUND, at, made.first + offset]]
     made.say(alert).unit(*gone)
-    assert [one for one in made.points() if one[0] != CHANGED] == wanted
+    assert made.points(AWAITED, FOUND) == wanted
 
 
 def test_a_number_of_things_is_awaited_and_not_looked_for(tokenizer) -> None:
     made = Script(tokenizer).unit().say("I will tell you when there are two things.")
     name = made.place("two")
     made.unit(BALL, CUP)
-    assert made.points() == [[AWAITED, made.decides[-1], name]]
+    assert made.points(AWAITED, FOUND) == [[AWAITED, made.decides[-1], name]]
 
 
 def test_what_was_cancelled_or_cut_off_is_not_awaited(tokenizer) -> None:
     made = Script(tokenizer).unit().say("I will tell you when a cup appears.")
     made.unit().say("I will not.")
-    assert len(made.points()) == 2  # of the decision to say so
+    assert len(made.points(AWAITED, FOUND)) == 2  # of the decision to say so
     made = Script(tokenizer).unit().say("I will tell you when a red")
     made.unit(CUP)
-    assert made.points() == []
+    assert made.points(AWAITED, FOUND) == []
 
 
 def test_stories_point_at_queries_of_their_own_pictures(tokenizer) -> None:
@@ -143,9 +209,11 @@ def test_stories_point_at_queries_of_their_own_pictures(tokenizer) -> None:
         story = Questions(tokenizer, QUERIES).story(stage, 8, np.random.default_rng(seed))
         firsts = np.flatnonzero(story.kinds == PICTURE)[::QUERIES]
         for what, at, target in story.points.tolist():
-            assert target < at
+            assert target < at or (what == NEW and target == at)
             if what in (NAMED, FOUND):
-                newest = int(firsts[firsts < at][-1])
+                shown = int(firsts[firsts < at][-1 if what == FOUND else 0])
+                newest = max(int(one) for one in firsts if one <= target)
+                assert shown <= newest
                 assert target - newest in (BALL_IS, CUP_IS, NOWHERE)
                 looked.add((what, target - newest))
     assert {(NAMED, BALL_IS), (NAMED, CUP_IS), (NAMED, NOWHERE)} <= looked
@@ -201,9 +269,9 @@ def test_an_answer_about_a_change_looks_at_the_picture_that_showed_it(
     words = [made.place(word) for word in answer.lower().strip(".").split()[1:-1]]
     the = tokenizer.encode("The")[0]
     first = made.ids.index(the)
-    assert made.points() == [[CHANGED, at, end] for at in (first, *words)]
+    assert made.points(CHANGED) == [[CHANGED, at, end] for at in (first, *words)]
 
 
 def test_a_change_that_was_not_seen_is_not_looked_for(tokenizer) -> None:
     made = Script(tokenizer).unit(BALL).unit(BALL, CUP)
-    assert made.say("The green star appeared.").points() == []
+    assert made.say("The green star appeared.").points(CHANGED) == []

@@ -27,9 +27,9 @@ from minicpmo_ros.nano.gallery import KEPT, Gallery  # noqa: E402
 from minicpmo_ros.nano.lessons import Lesson, Studio, lesson_at  # noqa: E402
 from minicpmo_ros.nano.lines import Split  # noqa: E402
 from minicpmo_ros.nano.living import CONFIG  # noqa: E402
-from minicpmo_ros.nano.losses import ALERT, losses_of_words  # noqa: E402
+from minicpmo_ros.nano.losses import ALERT, TOLD, losses_of_words  # noqa: E402
+from minicpmo_ros.nano.naming import AWAITED, CARRIED, FOUND, NAMED  # noqa: E402
 from minicpmo_ros.nano.packing import pack  # noqa: E402
-from minicpmo_ros.nano.pointing import AWAITED, FOUND  # noqa: E402
 from minicpmo_ros.nano.sizes import copy_settings, write_settings  # noqa: E402
 from minicpmo_ros.nano.teaching import NO_LABEL  # noqa: E402
 from minicpmo_ros.nano.training import Trainer, TrainingConfig  # noqa: E402
@@ -220,6 +220,25 @@ def test_a_missed_report_weighs_more_than_another_decision(run: Path) -> None:
     )
 
 
+def test_a_word_that_tells_of_a_thing_weighs_more_than_another(run: Path) -> None:
+    trainer = Trainer(run, CONFIGURED)
+    batches = (trainer.batch(Lesson(12, True), np.random.default_rng(seed)) for seed in range(30))
+    batch = next(one for one in batches if CARRIED in one.points[:, 1])
+    row, at = batch.points[batch.points[:, 1] == CARRIED][0, [0, 2]].tolist()
+    words = (batch.labels != NO_LABEL) & ~batch.decides
+    speak = trainer.tokenizer.control.speak
+    with torch.inference_mode():
+        states = trainer.nano.states(batch)
+        with_it = losses_of_words(trainer.nano, batch, states, speak)["text"]
+        batch.points[batch.points[:, 2] == at, 1] = NAMED
+        without = losses_of_words(trainer.nano, batch, states, speak)["text"]
+        logits = trainer.nano.logits(states.read.hidden[row, at][None])
+        missed = torch.nn.functional.cross_entropy(logits, batch.labels[row, at][None])
+    assert float(with_it - without) == pytest.approx(
+        (TOLD - 1) * float(missed) / int(words.sum()), rel=1e-2
+    )
+
+
 def test_what_was_taught_is_what_is_lived(run: Path, tmp_path: Path) -> None:
     """Where a conversation says what was taught, its cache holds what teaching computed."""
     trainer = Trainer(run, CONFIGURED)
@@ -292,20 +311,24 @@ def test_the_card_tells_what_was_trained_and_measured(run: Path, tmp_path: Path)
         pack(run, tmp_path / "packed", figures=tmp_path / "missing.json")
 
 
-def test_in_some_episodes_nobody_speaks_to_it_and_in_none_of_those_who_wait(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_users_differ_in_what_they_come_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some say nothing to the robot, some wait to be told of something, some look around."""
     studio = Trainer(run, CONFIGURED).studio
-    made: list[tuple[bool, bool]] = []
+    made: list[frozenset[str]] = []
 
-    def episode(rng, lesson, split, *, quiet: bool, waits: bool) -> None:
-        made.append((quiet, waits))
+    def episode(rng, lesson, split, **wishes: bool) -> None:
+        made.append(frozenset(name for name, wish in wishes.items() if wish))
 
     monkeypatch.setattr(studio, "episode", episode)
     monkeypatch.setattr(studio, "staged", lambda episode, rng, split, size: None)
     rng = np.random.default_rng(0)
     for _ in range(400):
         studio.example(rng, Lesson(8, True), Split(), (128, 96))
-    assert not any(quiet and waits for quiet, waits in made)
-    assert 15 < sum(quiet for quiet, _ in made) < 60
-    assert 120 < sum(waits for _, waits in made) < 200
+    assert not any("waits" in one and len(one) > 1 for one in made)
+    assert 15 < sum("quiet" in one for one in made) < 60
+    assert 90 < sum("waits" in one for one in made) < 150
+    assert 120 < sum("looks" in one for one in made) < 210
+    made.clear()
+    for _ in range(50):
+        studio.example(rng, Lesson(8, False), Split(), (128, 96))
+    assert not any({"looks", "waits"} & one for one in made)

@@ -81,29 +81,43 @@ def test_questions_follow_a_picture_and_only_answers_are_learned(tokenizer: Toke
     assert {"The ball is blue.", "The star is small.", "The cup is there."} <= said
 
 
-def test_a_story_tells_of_what_was_asked_for_when_its_picture_comes(tokenizer: Tokenizer) -> None:
-    """In every unit: a picture, a decision, and words that are right for the newest picture."""
+def test_a_story_tells_what_is_so_when_an_answer_begins(tokenizer: Tokenizer) -> None:
+    """In every unit a picture, a decision, and three words at most; a turn that goes on does so in
+    the next unit, and nothing else begins before it is over."""
     control = tokenizer.control
     stage = StageSet(Scene((Life(THINGS[0]), Life(THINGS[1], enters_s=4.0))), phase_s=0.9)
-    told = 0
-    for seed in range(60):
+    told, listed_things = 0, set()
+    for seed in range(150):
         story = Questions(tokenizer, 16).story(stage, 8, np.random.default_rng(seed))
         units = _units(story.ids.tolist(), tokenizer)
         assert len(units) == 8
         learned = np.flatnonzero(story.labels != NO_LABEL)
         assert (story.ids[learned + 1] == story.labels[learned]).all()
+        words: list[int] = []
+        begun = 0
         for number, unit in enumerate(units):
             assert unit[-1] == control.unit_end
             assert (control.listen in unit) != (control.speak in unit)
-            spoken = ""
-            if control.speak in unit:
-                spoken = tokenizer.decode(unit[unit.index(control.speak) :])
-            if "A blue ball appeared!" in spoken or "A ball appeared!" in spoken:
-                assert number in (4, 5)  # two that waited for it are told of one by one
-                told += 1
-            if "I see a " in spoken:
-                assert ("a blue ball" in spoken) == (number >= 4)
+            if control.speak not in unit:
+                assert not words
+                continue
+            said = unit[unit.index(control.speak) + 1 : unit.index(control.chunk_eos)]
+            ends = control.turn_eos in said
+            said = said[: len(said) - ends]
+            assert 1 <= len(tokenizer.decode(said).split()) <= 3
+            begun = begun if words else number
+            words += said
+            if not ends:
+                continue
+            text, words = tokenizer.decode(words), []
+            if text in ("A blue ball appeared!", "A ball appeared!"):
+                assert begun >= 4  # or as soon as what was being said is over
+                told += begun == 4
+            if text.startswith("I see a "):
+                assert ("a blue ball" in text) == (begun >= 4)
+                listed_things.add(text)
     assert told > 5
+    assert {"I see a red cup.", "I see a blue ball and a red cup."} <= listed_things
 
 
 def test_one_who_waits_says_nothing_until_it_happens(tokenizer: Tokenizer) -> None:
