@@ -31,7 +31,7 @@ from minicpmo_ros.nano.losses import ALERT, TOLD, losses_of_words  # noqa: E402
 from minicpmo_ros.nano.naming import AWAITED, CARRIED, FOUND, NAMED  # noqa: E402
 from minicpmo_ros.nano.packing import pack  # noqa: E402
 from minicpmo_ros.nano.sizes import copy_settings, write_settings  # noqa: E402
-from minicpmo_ros.nano.teaching import NO_LABEL  # noqa: E402
+from minicpmo_ros.nano.teaching import NO_LABEL, Batch  # noqa: E402
 from minicpmo_ros.nano.training import Trainer, TrainingConfig  # noqa: E402
 from minicpmo_ros.runtime.torch_runtime import TorchNetwork  # noqa: E402
 
@@ -237,6 +237,32 @@ def test_a_word_that_tells_of_a_thing_weighs_more_than_another(run: Path) -> Non
     assert float(with_it - without) == pytest.approx(
         (TOLD - 1) * float(missed) / int(words.sum()), rel=1e-2
     )
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_what_an_answer_will_say_of_a_thing_is_told_at_its_name(run: Path, written: bool) -> None:
+    """By voice and in writing alike, behind two thirds of the layers."""
+    trainer = Trainer(run, CONFIGURED)
+
+    def names(batch: Batch) -> torch.Tensor:
+        assert batch.written is not None
+        points = batch.written.points if written else batch.points
+        return points[points[:, 1] == CARRIED][:, [0, 3]]
+
+    batches = (trainer.batch(Lesson(12, True), np.random.default_rng(seed)) for seed in range(30))
+    batch = next(one for one in batches if len(names(one)))
+    row, name = names(batch).unbind(1)
+    with torch.inference_mode():
+        states = trainer.nano.states(batch)
+        told = float(trainer.hints.losses(batch, states)["rest"])
+        read = states.written if written else states.read
+        assert read is not None
+        kept = read.late.clone()
+        read.late.zero_()
+        read.late[row, name] = kept[row, name]
+        assert float(trainer.hints.losses(batch, states)["rest"]) == told
+        read.late.zero_()
+        assert float(trainer.hints.losses(batch, states)["rest"]) != told
 
 
 def test_what_was_taught_is_what_is_lived(run: Path, tmp_path: Path) -> None:
