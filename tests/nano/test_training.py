@@ -242,7 +242,7 @@ def test_a_word_that_tells_of_a_thing_weighs_more_than_another(run: Path) -> Non
 @pytest.mark.parametrize("written", [False, True])
 def test_what_an_answer_will_say_of_a_thing_is_told_at_its_name(run: Path, written: bool) -> None:
     """By voice and in writing alike, behind two thirds of the layers."""
-    trainer = Trainer(run, CONFIGURED)
+    trainer = Trainer(run, replace(CONFIGURED, units_per_step=24))
 
     def names(batch: Batch) -> torch.Tensor:
         assert batch.written is not None
