@@ -7,12 +7,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from minicpmo_ros.nano.naming import AWAITED, CARRIED, LISTED
-from minicpmo_ros.nano.teaching import NO_LABEL, Batch, Nano, States
+from minicpmo_ros.nano.teaching import NO_LABEL, Batch, Nano, Read, States
 
 # Of a decision to speak while something is waited for. There are hundreds that listen for each.
 ALERT = 2.0
-# Of a word that tells of a thing. There are dozens of others for each.
-TOLD = 3.0
 
 
 def losses_of_words(nano: Nano, batch: Batch, states: States, speak: int) -> dict[str, Tensor]:
@@ -27,27 +25,38 @@ def losses_of_words(nano: Nano, batch: Batch, states: States, speak: int) -> dic
         missed = F.cross_entropy(
             nano.logits(states.read.hidden[where]).float(), labels, reduction="none"
         )
-        weights = torch.where(_points_from(batch, AWAITED)[where] & (labels == speak), ALERT, 1.0)
+        awaited = places_of(batch.points, batch.labels, AWAITED)[where]
+        weights = torch.where(awaited & (labels == speak), ALERT, 1.0)
         found["decisions"] = (missed * weights).sum() / len(labels)
     if (where := told & ~batch.decides).any():
-        logits = nano.logits(states.read.hidden[where])
-        missed = F.cross_entropy(logits.float(), batch.labels[where], reduction="none")
-        weights = torch.where(_points_from(batch, CARRIED, LISTED)[where], TOLD, 1.0)
-        found["text"] = (missed * weights).mean()
+        found["text"] = _missed(nano, states.read, batch.labels, where)
+    looked = [_looked_up(nano, states.read, batch.labels, batch.points)]
     if batch.written is not None and states.written is not None:
         sheet = batch.written
         told, decides = sheet.labels != NO_LABEL, sheet.decides.bool()
         for name, where in (("told", told & decides), ("asked", told & ~decides)):
             if where.any():
-                logits = nano.logits(states.written.hidden[where])
-                found[name] = F.cross_entropy(logits.float(), sheet.labels[where])
+                found[name] = _missed(nano, states.written, sheet.labels, where)
+        looked.append(_looked_up(nano, states.written, sheet.labels, sheet.points))
+    if some := [one for one in looked if one is not None]:
+        found["looked_up"] = torch.stack(some).sum()
     return found
 
 
-def _points_from(batch: Batch, *what: int) -> Tensor:
-    """bool [B, T]: places that look for one of these, see `pointing`."""
-    places = torch.zeros_like(batch.decides, dtype=torch.bool)
-    looked = torch.tensor(what, device=places.device)
-    some = batch.points[torch.isin(batch.points[:, 1], looked)]
+def _looked_up(nano: Nano, read: Read, labels: Tensor, points: Tensor) -> Tensor | None:
+    """Of the words that tell of a thing, for each of which there are dozens of others."""
+    where = places_of(points, labels, CARRIED, LISTED) & (labels != NO_LABEL)
+    return _missed(nano, read, labels, where) if where.any() else None
+
+
+def _missed(nano: Nano, read: Read, labels: Tensor, where: Tensor) -> Tensor:
+    return F.cross_entropy(nano.logits(read.hidden[where]).float(), labels[where])
+
+
+def places_of(points: Tensor, labels: Tensor, *what: int) -> Tensor:
+    """bool, as labels [B, T]: places that look for one of these, see `pointing`. points: int64
+    [P, 4], see `Sheets`."""
+    places = torch.zeros_like(labels, dtype=torch.bool)
+    some = points[torch.isin(points[:, 1], torch.tensor(what, device=points.device))]
     places[some[:, 0], some[:, 2]] = True
     return places

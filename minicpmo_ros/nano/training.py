@@ -51,6 +51,7 @@ _HINT_WEIGHTS = {
     "colours": (0.5, 0.2),
     "slots": (2.0, 1.0),
     "asked": (1.0, 0.5),
+    "looked_up": (1.0, 1.0),
     "read_words": (0.5, 0.25),
     "told": (3.0, 3.0),
     "named": (0.5, 0.5),
