@@ -16,13 +16,13 @@ from minicpmo_ros.nano.naming import (
     BEFORE,
     CARRIED,
     CHANGED,
+    DESCRIBED,
     FOUND,
-    LISTED,
     NAMED,
     NEW,
 )
 from minicpmo_ros.nano.spotted import SPOTTED
-from minicpmo_ros.nano.teaching import Batch, Pictures, Read, States
+from minicpmo_ros.nano.teaching import Batch, Pictures, States
 
 # In nine rows of ten no word ends, and most of a picture is background.
 RARE = 0.15
@@ -35,7 +35,7 @@ _LOOKED = {
     "found": FOUND,
     "changed": CHANGED,
     "carried": CARRIED,
-    "listed": LISTED,
+    "described": DESCRIBED,
     "before": BEFORE,
     "new": NEW,
 }
@@ -65,11 +65,6 @@ class Hints(nn.Module):
         self.changes = nn.ModuleList(
             nn.Linear(config.llm.hidden, 1 + len(some)) for some in (HOWS, KINDS, COLOURS)
         )
-        # At the word for a thing, of what the answer will say of it: those words come a second
-        # later, and are fetched from there.
-        self.rest = nn.Sequential(
-            nn.RMSNorm(config.llm.hidden), nn.Linear(config.llm.hidden, config.llm.vocab)
-        )
 
     def losses(self, batch: Batch, states: States) -> dict[str, Tensor]:
         found = {
@@ -86,24 +81,7 @@ class Hints(nn.Module):
             found["read_words"] = _entropy(self.words(states.written.early), batch.written.words)
         if len(batch.changes) or batch.written is not None:
             found["changes"] = self._of_changes(batch, states)
-        # The few that are spoken weigh as much as all that are written.
-        rest = [self._of_rest(batch.points, batch.labels, states.read)]
-        if batch.written is not None and states.written is not None:
-            sheet = batch.written
-            rest.append(self._of_rest(sheet.points, sheet.labels, states.written))
-        if some := [one for one in rest if one is not None]:
-            found["rest"] = torch.stack(some).sum()
         return found
-
-    def _of_rest(self, points: Tensor, labels: Tensor, read: Read) -> Tensor | None:
-        """Of the words behind names, each of which is looked for at its name."""
-        row, what, told, name = points.unbind(1)
-        words = labels[row, told]
-        some = (what == CARRIED) & (words != NO_LABEL)
-        if not some.any():
-            return None
-        logits = self.rest(read.late[row[some], name[some]])
-        return F.cross_entropy(logits.float(), words[some])
 
     def _of_changes(self, batch: Batch, states: States) -> Tensor:
         parts = [(batch.changes, states.read.late)]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from minicpmo_ros.nano.naming import AWAITED, CARRIED, LISTED
+from minicpmo_ros.nano.naming import AWAITED, CARRIED, DESCRIBED
 from minicpmo_ros.nano.teaching import NO_LABEL, Batch, Nano, Read, States
 
 # Of a decision to speak while something is waited for. There are hundreds that listen for each.
@@ -45,7 +45,7 @@ def losses_of_words(nano: Nano, batch: Batch, states: States, speak: int) -> dic
 
 def _looked_up(nano: Nano, read: Read, labels: Tensor, points: Tensor) -> Tensor | None:
     """Of the words that tell of a thing, for each of which there are dozens of others."""
-    where = places_of(points, labels, CARRIED, LISTED) & (labels != NO_LABEL)
+    where = places_of(points, labels, CARRIED, DESCRIBED) & (labels != NO_LABEL)
     return _missed(nano, read, labels, where) if where.any() else None
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from minicpmo_ros.media.world.things import COLOURS, KINDS
 
 # What attention is taught, see `pointing`.
-NAMED, AWAITED, FOUND, CHANGED, CARRIED, LISTED, BEFORE, NEW = range(8)
+NAMED, AWAITED, FOUND, CHANGED, CARRIED, DESCRIBED, BEFORE, NEW = range(8)
 _ARTICLES = ("a", "an")
 Ints = NDArray[np.int64]
 Point = tuple[int, int, int]
@@ -55,7 +55,7 @@ class Picture:
 
 def about_one(said: Sequence[Word], pictures: Sequence[Picture]) -> Iterator[Point]:
     """Of an answer "The (red) cup is ...": the name at the thing, and what comes behind "is" at the
-    name."""
+    name, and with it at the thing."""
     texts = [one.text for one in said]
     if texts[:1] != ["the"] or "is" not in texts[2:4]:
         return
@@ -69,6 +69,8 @@ def about_one(said: Sequence[Word], pictures: Sequence[Picture]) -> Iterator[Poi
         yield NAMED, name.at, target
     for word in said[verb + 1 :]:
         yield CARRIED, word.told, name.at
+        if target is not None:
+            yield DESCRIBED, word.told, target
 
 
 def about_several(said: Sequence[Word], pictures: Sequence[Picture]) -> Iterator[Point]:
@@ -89,7 +91,7 @@ def about_several(said: Sequence[Word], pictures: Sequence[Picture]) -> Iterator
         if not rows:
             return
         target = picture.first + rows.pop(0)
-        yield from ((LISTED, word.told, target) for word in said[at : at + 3])
+        yield from ((DESCRIBED, word.told, target) for word in said[at : at + 3])
         yield NAMED, said[at + 2].at, target
 
 

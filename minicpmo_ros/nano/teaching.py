@@ -38,16 +38,16 @@ from minicpmo_ros.nano.naming import (
     BEFORE,
     CARRIED,
     CHANGED,
+    DESCRIBED,
     FOUND,
-    LISTED,
     NAMED,
     NEW,
 )
 from minicpmo_ros.nano.written import Written
 
 # What looks for what: the layer behind the first third, and the head, of four.
-_LAYERS = {NAMED: 0, AWAITED: 0, FOUND: 1, CHANGED: 2, CARRIED: 2, LISTED: 2, BEFORE: 0, NEW: 1}
-_HEADS = {NAMED: 0, AWAITED: 2, FOUND: 2, CHANGED: 0, CARRIED: 2, LISTED: 1, BEFORE: 1, NEW: 0}
+_LAYERS = {NAMED: 0, AWAITED: 0, BEFORE: 0, FOUND: 1, NEW: 1, CARRIED: 1, CHANGED: 2, DESCRIBED: 2}
+_HEADS = {NAMED: 0, AWAITED: 2, BEFORE: 1, FOUND: 2, NEW: 0, CARRIED: 2, CHANGED: 0, DESCRIBED: 1}
 
 
 @dataclass(frozen=True, eq=False)

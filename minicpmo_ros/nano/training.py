@@ -58,10 +58,9 @@ _HINT_WEIGHTS = {
     "awaited": (0.5, 0.5),
     "found": (1.0, 1.0),
     "changes": (0.5, 0.5),
-    "rest": (0.5, 0.5),
     "changed": (0.5, 0.5),
     "carried": (0.5, 0.5),
-    "listed": (0.5, 0.5),
+    "described": (0.5, 0.5),
     "before": (0.5, 0.5),
     "new": (0.5, 0.5),
 }

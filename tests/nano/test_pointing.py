@@ -17,8 +17,8 @@ from minicpmo_ros.nano.naming import (
     BEFORE,
     CARRIED,
     CHANGED,
+    DESCRIBED,
     FOUND,
-    LISTED,
     NAMED,
     NEW,
 )
@@ -96,7 +96,7 @@ def test_a_name_points_at_the_query_of_its_thing(tokenizer, text, word, offset) 
     "text", ["The cup disappeared.", "I see two.", "A red cup appeared!", "Yes."]
 )
 def test_other_answers_point_at_nothing(tokenizer, text) -> None:
-    assert Script(tokenizer).unit(BALL, CUP).say(text).points(NAMED, CARRIED, LISTED) == []
+    assert Script(tokenizer).unit(BALL, CUP).say(text).points(NAMED, CARRIED, DESCRIBED) == []
 
 
 def test_of_two_alike_none_is_pointed_at(tokenizer) -> None:
@@ -113,6 +113,7 @@ def test_what_an_answer_says_in_later_units_is_about_the_thing_that_it_named(tok
     before = [made.place(word) - 1 for word in ("on", "the", "left")]
     assert made.points(CARRIED) == [[CARRIED, at, name] for at in before]
     assert made.ids[before[0]] == tokenizer.control.speak
+    assert made.points(DESCRIBED) == [[DESCRIBED, at, first + BALL_IS] for at in before]
 
 
 @pytest.mark.parametrize("start", ["I see", ""])
@@ -125,9 +126,9 @@ def test_a_list_looks_at_one_thing_after_the_other(tokenizer, start) -> None:
     made.unit(CUP).say(" red cup.")
     of_ball = [blue - 2, blue - 1, ball - 1]
     of_cup = [article - 1, made.place("red") - 1, made.place("cup") - 1]
-    assert made.points(LISTED) == [
-        *([LISTED, at, first + BALL_IS] for at in of_ball),
-        *([LISTED, at, first + CUP_IS] for at in of_cup),
+    assert made.points(DESCRIBED) == [
+        *([DESCRIBED, at, first + BALL_IS] for at in of_ball),
+        *([DESCRIBED, at, first + CUP_IS] for at in of_cup),
     ]
     assert made.points(NAMED) == [
         [NAMED, ball, first + BALL_IS],
@@ -139,10 +140,10 @@ def test_things_that_are_alike_are_listed_from_left_to_right(tokenizer) -> None:
     other = replace(BALL, x=0.5)
     made = Script(tokenizer).unit(BALL, other).say("I see a blue ball and a blue ball.")
     first = made.first
-    targets = [target for _, _, target in made.points(LISTED)]
+    targets = [target for _, _, target in made.points(DESCRIBED)]
     assert targets == [first] * 3 + [first + 5] * 3
     one = Script(tokenizer).unit(BALL).say("I see a green ball and a blue ball.")
-    assert one.points(LISTED) == []
+    assert one.points(DESCRIBED) == []
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from minicpmo_ros.nano.naming import (  # noqa: E402
     BEFORE,
     CARRIED,
     CHANGED,
+    DESCRIBED,
     FOUND,
-    LISTED,
     NAMED,
     NEW,
 )
@@ -140,7 +140,7 @@ def test_what_is_written_is_known_word_by_word_at_first_and_as_a_whole_at_last(
 @torch.inference_mode()
 def test_how_little_is_looked_at_a_place_is_of_shares_of_attention(config, nano) -> None:
     embeds = torch.randn(2, 7, config[0].llm.hidden)
-    for what in (NAMED, AWAITED, FOUND, CHANGED, CARRIED, LISTED, BEFORE, NEW):
+    for what in (NAMED, AWAITED, FOUND, CHANGED, CARRIED, DESCRIBED, BEFORE, NEW):
         points = torch.tensor([[1, what, 5, target] for target in range(6)])
         missed = nano.read(embeds, points=points).missed
         torch.testing.assert_close(missed.neg().exp().sum(), torch.tensor(1.0))
@@ -150,9 +150,9 @@ def test_how_little_is_looked_at_a_place_is_of_shares_of_attention(config, nano)
 @pytest.mark.parametrize(
     ("behind", "changes"),
     [
-        (0, {NAMED, AWAITED, BEFORE, FOUND, NEW, CHANGED, CARRIED, LISTED}),
-        (1, {FOUND, NEW, CHANGED, CARRIED, LISTED}),
-        (2, {CHANGED, CARRIED, LISTED}),
+        (0, {NAMED, AWAITED, BEFORE, FOUND, NEW, CHANGED, CARRIED, DESCRIBED}),
+        (1, {FOUND, NEW, CHANGED, CARRIED, DESCRIBED}),
+        (2, {CHANGED, DESCRIBED}),
         (3, set()),
     ],
 )

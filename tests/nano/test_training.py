@@ -28,10 +28,10 @@ from minicpmo_ros.nano.lessons import Lesson, Studio, lesson_at  # noqa: E402
 from minicpmo_ros.nano.lines import Split  # noqa: E402
 from minicpmo_ros.nano.living import CONFIG  # noqa: E402
 from minicpmo_ros.nano.losses import ALERT, losses_of_words  # noqa: E402
-from minicpmo_ros.nano.naming import AWAITED, CARRIED, FOUND, LISTED  # noqa: E402
+from minicpmo_ros.nano.naming import AWAITED, CARRIED, DESCRIBED, FOUND  # noqa: E402
 from minicpmo_ros.nano.packing import pack  # noqa: E402
 from minicpmo_ros.nano.sizes import copy_settings, write_settings  # noqa: E402
-from minicpmo_ros.nano.teaching import NO_LABEL, Batch  # noqa: E402
+from minicpmo_ros.nano.teaching import NO_LABEL  # noqa: E402
 from minicpmo_ros.nano.training import Trainer, TrainingConfig  # noqa: E402
 from minicpmo_ros.runtime.torch_runtime import TorchNetwork  # noqa: E402
 
@@ -236,38 +236,12 @@ def test_words_that_tell_of_things_have_a_loss_of_their_own(run: Path) -> None:
             (states.read, batch.labels, batch.points),
             (states.written, batch.written.labels, batch.written.points),
         ):
-            some = (points[:, 1] == CARRIED) | (points[:, 1] == LISTED)
+            some = (points[:, 1] == CARRIED) | (points[:, 1] == DESCRIBED)
             places = sorted({(row, at) for row, _, at, _ in points[some].tolist()})
             row, at = torch.tensor(places).unbind(1)
             logits = trainer.nano.logits(read.hidden[row, at])
             wanted += float(torch.nn.functional.cross_entropy(logits, labels[row, at]))
     assert found == pytest.approx(wanted, rel=1e-4)
-
-
-@pytest.mark.parametrize("written", [False, True])
-def test_what_an_answer_will_say_of_a_thing_is_told_at_its_name(run: Path, written: bool) -> None:
-    """By voice and in writing alike, behind two thirds of the layers."""
-    trainer = Trainer(run, replace(CONFIGURED, units_per_step=24))
-
-    def names(batch: Batch) -> torch.Tensor:
-        assert batch.written is not None
-        points = batch.written.points if written else batch.points
-        return points[points[:, 1] == CARRIED][:, [0, 3]]
-
-    batches = (trainer.batch(Lesson(12, True), np.random.default_rng(seed)) for seed in range(30))
-    batch = next(one for one in batches if len(names(one)))
-    row, name = names(batch).unbind(1)
-    with torch.inference_mode():
-        states = trainer.nano.states(batch)
-        told = float(trainer.hints.losses(batch, states)["rest"])
-        read = states.written if written else states.read
-        assert read is not None
-        kept = read.late.clone()
-        read.late.zero_()
-        read.late[row, name] = kept[row, name]
-        assert float(trainer.hints.losses(batch, states)["rest"]) == told
-        read.late.zero_()
-        assert float(trainer.hints.losses(batch, states)["rest"]) != told
 
 
 def test_what_was_taught_is_what_is_lived(run: Path, tmp_path: Path) -> None:
