@@ -25,7 +25,7 @@ def losses_of_words(nano: Nano, batch: Batch, states: States, speak: int) -> dic
         missed = F.cross_entropy(
             nano.logits(states.read.hidden[where]).float(), labels, reduction="none"
         )
-        awaited = places_of(batch.points, batch.labels, AWAITED)[where]
+        awaited = _places_of(batch.points, batch.labels, AWAITED)[where]
         weights = torch.where(awaited & (labels == speak), ALERT, 1.0)
         found["decisions"] = (missed * weights).sum() / len(labels)
     if (where := told & ~batch.decides).any():
@@ -45,7 +45,7 @@ def losses_of_words(nano: Nano, batch: Batch, states: States, speak: int) -> dic
 
 def _looked_up(nano: Nano, read: Read, labels: Tensor, points: Tensor) -> Tensor | None:
     """Of the words that tell of a thing, for each of which there are dozens of others."""
-    where = places_of(points, labels, CARRIED, DESCRIBED) & (labels != NO_LABEL)
+    where = _places_of(points, labels, CARRIED, DESCRIBED) & (labels != NO_LABEL)
     return _missed(nano, read, labels, where) if where.any() else None
 
 
@@ -53,7 +53,7 @@ def _missed(nano: Nano, read: Read, labels: Tensor, where: Tensor) -> Tensor:
     return F.cross_entropy(nano.logits(read.hidden[where]).float(), labels[where])
 
 
-def places_of(points: Tensor, labels: Tensor, *what: int) -> Tensor:
+def _places_of(points: Tensor, labels: Tensor, *what: int) -> Tensor:
     """bool, as labels [B, T]: places that look for one of these, see `pointing`. points: int64
     [P, 4], see `Sheets`."""
     places = torch.zeros_like(labels, dtype=torch.bool)

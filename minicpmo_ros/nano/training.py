@@ -42,6 +42,7 @@ from minicpmo_ros.nano.written import Written
 
 STATE = "state.pt"
 CURVES = "curves.jsonl"
+_LOOKED_FOR = ("named", "awaited", "changed", "carried", "described", "before", "new")
 # From the first to the last step, along half a cosine.
 _HINT_WEIGHTS = {
     "phonemes": (1.0, 0.15),
@@ -54,15 +55,9 @@ _HINT_WEIGHTS = {
     "looked_up": (1.0, 1.0),
     "read_words": (0.5, 0.25),
     "told": (3.0, 3.0),
-    "named": (0.5, 0.5),
-    "awaited": (0.5, 0.5),
     "found": (1.0, 1.0),
     "changes": (0.5, 0.5),
-    "changed": (0.5, 0.5),
-    "carried": (0.5, 0.5),
-    "described": (0.5, 0.5),
-    "before": (0.5, 0.5),
-    "new": (0.5, 0.5),
+    **dict.fromkeys(_LOOKED_FOR, (0.5, 0.5)),
 }
 _WARM_UP = 100
 # Steps in which heads that a checkpoint does not have learn alone, and how fast.

@@ -123,9 +123,8 @@ class Questions:
             sheet.picture(now.things)
             alerts += [one.alert for one in memory.see(unit, before.things, now.things)]
             said = "" if saying or not alerts else alerts.pop(0)
-            if saying:
-                pass
-            elif not said and rng.random() < ASKS and not (waits and memory.watches):
+            free = not (said or saying)
+            if free and rng.random() < ASKS and not (waits and memory.watches):
                 if waits or (not memory.watches and rng.random() < WATCHES):
                     intent, slots = asking.to_watch(float(unit))
                 elif rng.random() < SEES:
@@ -135,7 +134,7 @@ class Questions:
                 if intent in _ASKED or intent == "changed":
                     sheet.ask(_worded(intent, slots, rng))
                     said = answer(intent, slots, now, memory)
-            elif not said and rng.random() < TALKS:
+            elif free and rng.random() < TALKS:
                 sheet.ask(chatter(rng).split())
             if said:
                 saying = [said] if waits else chunks(said)
