@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from minicpmo_ros.nano.naming import BEFORE, NEW, Ints, Picture, Point
+from minicpmo_ros.nano.naming import Gaze, Ints, Picture, Point
 
 NO_LABEL = -100
 HOWS = ("appeared", "disappeared", "turned")
@@ -58,7 +58,7 @@ def where_new(pictures: Sequence[Picture]) -> Iterator[Point]:
         return
     before, now = pictures[-2:]
     for row in np.flatnonzero(before.slots[:, 0] | now.slots[:, 0]).tolist():
-        yield BEFORE, now.first + row, before.first + row
+        yield Gaze.BEFORE, now.first + row, before.first + row
     how, kind, colour = _change(_things(before.slots), _things(now.slots))
     if how == NO_LABEL:
         return
@@ -68,4 +68,4 @@ def where_new(pictures: Sequence[Picture]) -> Iterator[Point]:
         there = shown.place(kind, colour)
         target = None if there is None else now.first + there - shown.first
     if target is not None:
-        yield NEW, now.end, target
+        yield Gaze.NEW, now.end, target

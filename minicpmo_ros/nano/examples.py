@@ -24,7 +24,7 @@ from minicpmo_ros.nano.acoustics import Room
 from minicpmo_ros.nano.changes import NO_LABEL, at_ends
 from minicpmo_ros.nano.episode import Episode
 from minicpmo_ros.nano.lines import Line
-from minicpmo_ros.nano.naming import AWAITED, FOUND
+from minicpmo_ros.nano.naming import Gaze
 from minicpmo_ros.nano.pointing import Pointing
 from minicpmo_ros.nano.spotted import SPOTTED
 from minicpmo_ros.nano.stage_set import StageSet
@@ -104,7 +104,7 @@ class Encoder:
         slots = [one.slots for one in seen]
         points = self._pointing.points(ids.tolist(), np.flatnonzero(decides).tolist(), slots)
         if "tell you when" in episode.previous:  # what is awaited was not said in a turn
-            points = points[~np.isin(points[:, 0], (AWAITED, FOUND))]
+            points = points[~np.isin(points[:, 0], (Gaze.AWAITED, Gaze.FOUND))]
         return Example(
             windows(sound, self.config.audio.mels),
             tuple(seen),

@@ -11,16 +11,7 @@ from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.nano.changes import HOWS
 from minicpmo_ros.nano.espeak_phonemes import PHONEMES
 from minicpmo_ros.nano.examples import NO_LABEL, SOUND
-from minicpmo_ros.nano.naming import (
-    AWAITED,
-    BEFORE,
-    CARRIED,
-    CHANGED,
-    DESCRIBED,
-    FOUND,
-    NAMED,
-    NEW,
-)
+from minicpmo_ros.nano.naming import Gaze
 from minicpmo_ros.nano.spotted import SPOTTED
 from minicpmo_ros.nano.teaching import Batch, Pictures, States
 
@@ -29,16 +20,6 @@ RARE = 0.15
 SPARSE = 0.3
 # Four of 16 slots are taken at most.
 SPARSER = 0.2
-_LOOKED = {
-    "named": NAMED,
-    "awaited": AWAITED,
-    "found": FOUND,
-    "changed": CHANGED,
-    "carried": CARRIED,
-    "described": DESCRIBED,
-    "before": BEFORE,
-    "new": NEW,
-}
 
 
 class Hints(nn.Module):
@@ -116,9 +97,7 @@ def points_missed(batch: Batch, states: States) -> dict[str, Tensor]:
         parts.append((batch.written.points, states.written.missed))
     what = torch.cat([points[:, 1] for points, _ in parts])
     missed = torch.cat([one for _, one in parts])
-    return {
-        name: missed[what == one].mean() for name, one in _LOOKED.items() if (what == one).any()
-    }
+    return {one.name.lower(): missed[what == one].mean() for one in Gaze if (what == one).any()}
 
 
 def _entropy(logits: Tensor, labels: Tensor, nothing: float = 1.0) -> Tensor:

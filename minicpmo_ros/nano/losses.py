@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from minicpmo_ros.nano.naming import AWAITED, CARRIED, DESCRIBED
+from minicpmo_ros.nano.naming import Gaze
 from minicpmo_ros.nano.teaching import NO_LABEL, Batch, Nano, Read, States
 
 # Of a decision to speak while something is waited for. There are hundreds that listen for each.
@@ -25,7 +25,7 @@ def losses_of_words(nano: Nano, batch: Batch, states: States, speak: int) -> dic
         missed = F.cross_entropy(
             nano.logits(states.read.hidden[where]).float(), labels, reduction="none"
         )
-        awaited = _places_of(batch.points, batch.labels, AWAITED)[where]
+        awaited = _places_of(batch.points, batch.labels, Gaze.AWAITED)[where]
         weights = torch.where(awaited & (labels == speak), ALERT, 1.0)
         found["decisions"] = (missed * weights).sum() / len(labels)
     if (where := told & ~batch.decides).any():
@@ -45,7 +45,7 @@ def losses_of_words(nano: Nano, batch: Batch, states: States, speak: int) -> dic
 
 def _looked_up(nano: Nano, read: Read, labels: Tensor, points: Tensor) -> Tensor | None:
     """Of the words that tell of a thing, for each of which there are dozens of others."""
-    where = _places_of(points, labels, CARRIED, DESCRIBED) & (labels != NO_LABEL)
+    where = _places_of(points, labels, Gaze.CARRIED, Gaze.DESCRIBED) & (labels != NO_LABEL)
     return _missed(nano, read, labels, where) if where.any() else None
 
 

@@ -8,17 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minicpmo_ros.media.world.things import COLOURS, KINDS
 
-# What attention is taught, see `pointing`.
-NAMED, AWAITED, FOUND, CHANGED, CARRIED, DESCRIBED, BEFORE, NEW = range(8)
 _ARTICLES = ("a", "an")
 Ints = NDArray[np.int64]
 Point = tuple[int, int, int]
+
+
+class Gaze(IntEnum):
+    """What attention is taught to look for, see `pointing`."""
+
+    NAMED = 0
+    AWAITED = 1
+    FOUND = 2
+    CHANGED = 3
+    CARRIED = 4
+    DESCRIBED = 5
+    BEFORE = 6
+    NEW = 7
 
 
 @dataclass(frozen=True)
@@ -66,11 +78,11 @@ def about_one(said: Sequence[Word], pictures: Sequence[Picture]) -> Iterator[Poi
         return
     target = pictures[name.picture].place(kind, colour)
     if target is not None:
-        yield NAMED, name.at, target
+        yield Gaze.NAMED, name.at, target
     for word in said[verb + 1 :]:
-        yield CARRIED, word.told, name.at
+        yield Gaze.CARRIED, word.told, name.at
         if target is not None:
-            yield DESCRIBED, word.told, target
+            yield Gaze.DESCRIBED, word.told, target
 
 
 def about_several(said: Sequence[Word], pictures: Sequence[Picture]) -> Iterator[Point]:
@@ -91,8 +103,8 @@ def about_several(said: Sequence[Word], pictures: Sequence[Picture]) -> Iterator
         if not rows:
             return
         target = picture.first + rows.pop(0)
-        yield from ((DESCRIBED, word.told, target) for word in said[at : at + 3])
-        yield NAMED, said[at + 2].at, target
+        yield from ((Gaze.DESCRIBED, word.told, target) for word in said[at : at + 3])
+        yield Gaze.NAMED, said[at + 2].at, target
 
 
 def kind_of(text: str) -> int:

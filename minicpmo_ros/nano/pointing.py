@@ -29,9 +29,7 @@ import numpy as np
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.changes import HOWS, changes_of, where_new
 from minicpmo_ros.nano.naming import (
-    AWAITED,
-    CHANGED,
-    FOUND,
+    Gaze,
     Ints,
     Picture,
     Point,
@@ -120,7 +118,7 @@ def _changed(said: Sequence[Word], pictures: Sequence[Picture]) -> list[Point]:
     if not len(same):
         return []
     # The last word has said it all.
-    return [(CHANGED, word.at, pictures[int(same[-1])].end) for word in said[:-1]]
+    return [(Gaze.CHANGED, word.at, pictures[int(same[-1])].end) for word in said[:-1]]
 
 
 def _decided(at: int, awaited: Sequence[_Awaited], picture: Picture) -> list[Point]:
@@ -128,10 +126,10 @@ def _decided(at: int, awaited: Sequence[_Awaited], picture: Picture) -> list[Poi
     if len(awaited) != 1:
         return []
     (one,) = awaited
-    found = [(AWAITED, at, one.at)]
+    found: list[Point] = [(Gaze.AWAITED, at, one.at)]
     if one.kind:
         target = picture.place(one.kind, one.colour)
-        found += [(FOUND, at, target)] if target is not None else []
+        found += [(Gaze.FOUND, at, target)] if target is not None else []
     return found
 
 

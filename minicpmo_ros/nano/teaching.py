@@ -33,21 +33,20 @@ from minicpmo_ros.nano.examples import (
     Example,
     Seen,
 )
-from minicpmo_ros.nano.naming import (
-    AWAITED,
-    BEFORE,
-    CARRIED,
-    CHANGED,
-    DESCRIBED,
-    FOUND,
-    NAMED,
-    NEW,
-)
+from minicpmo_ros.nano.naming import Gaze
 from minicpmo_ros.nano.written import Written
 
-# What looks for what: the layer behind the first third, and the head, of four.
-_LAYERS = {NAMED: 0, AWAITED: 0, BEFORE: 0, FOUND: 1, NEW: 1, CARRIED: 1, CHANGED: 2, DESCRIBED: 2}
-_HEADS = {NAMED: 0, AWAITED: 2, BEFORE: 1, FOUND: 2, NEW: 0, CARRIED: 2, CHANGED: 0, DESCRIBED: 1}
+# Who looks: the layer, behind the first third, and the head, of four.
+_LAYERS_HEADS = {
+    Gaze.NAMED: (0, 0),
+    Gaze.AWAITED: (0, 2),
+    Gaze.BEFORE: (0, 1),
+    Gaze.FOUND: (1, 2),
+    Gaze.NEW: (1, 0),
+    Gaze.CARRIED: (1, 2),
+    Gaze.CHANGED: (2, 0),
+    Gaze.DESCRIBED: (2, 1),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,8 +348,10 @@ def _missed(q: Tensor, k: Tensor, points: Tensor, behind: int) -> Tensor:
     """-log of the shares of attention in this layer, so many behind the first third: [P]; 0 for
     what is not looked for here. q, k: [B, heads, T, head_dim]."""
     row, what, at, target = points.unbind(1)
-    head = _looking(what, _HEADS) * q.shape[1] // 4
-    here = _looking(what, _LAYERS) == behind
+    table = torch.tensor([_LAYERS_HEADS[one] for one in Gaze], device=what.device)
+    layer, head = table[what].unbind(1)
+    head = head * q.shape[1] // 4
+    here = layer == behind
     missed = torch.zeros(len(points), device=q.device)
     if not here.any():
         return missed
@@ -359,10 +360,6 @@ def _missed(q: Tensor, k: Tensor, points: Tensor, behind: int) -> Tensor:
     unseen = torch.arange(k.shape[2], device=k.device) > at[:, None]
     shares = (scores / q.shape[3] ** 0.5).masked_fill(unseen, -torch.inf).log_softmax(-1)
     return missed.masked_scatter(here, -shares.gather(1, target[:, None])[:, 0])
-
-
-def _looking(what: Tensor, table: dict[int, int]) -> Tensor:
-    return torch.tensor([table[one] for one in sorted(table)], device=what.device)[what]
 
 
 def _placed(embeds: Tensor, where: Tensor, rows: Tensor) -> Tensor:

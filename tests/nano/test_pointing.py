@@ -12,16 +12,7 @@ from minicpmo_ros.media.world.things import COLOURS, KINDS, Life, Scene, Thing
 from minicpmo_ros.model.tokenizer import Tokenizer
 from minicpmo_ros.nano.changes import HOWS, NO_LABEL, at_ends, changes_of
 from minicpmo_ros.nano.examples import PICTURE, slots_of
-from minicpmo_ros.nano.naming import (
-    AWAITED,
-    BEFORE,
-    CARRIED,
-    CHANGED,
-    DESCRIBED,
-    FOUND,
-    NAMED,
-    NEW,
-)
+from minicpmo_ros.nano.naming import Gaze
 from minicpmo_ros.nano.pointing import Pointing
 from minicpmo_ros.nano.sizes import write_settings
 from minicpmo_ros.nano.stage_set import StageSet
@@ -89,19 +80,22 @@ class Script:
 )
 def test_a_name_points_at_the_query_of_its_thing(tokenizer, text, word, offset) -> None:
     made = Script(tokenizer).unit(BALL, CUP).say(text)
-    assert made.points(NAMED) == [[NAMED, made.place(word), made.first + offset]]
+    assert made.points(Gaze.NAMED) == [[Gaze.NAMED, made.place(word), made.first + offset]]
 
 
 @pytest.mark.parametrize(
     "text", ["The cup disappeared.", "I see two.", "A red cup appeared!", "Yes."]
 )
 def test_other_answers_point_at_nothing(tokenizer, text) -> None:
-    assert Script(tokenizer).unit(BALL, CUP).say(text).points(NAMED, CARRIED, DESCRIBED) == []
+    assert (
+        Script(tokenizer).unit(BALL, CUP).say(text).points(Gaze.NAMED, Gaze.CARRIED, Gaze.DESCRIBED)
+        == []
+    )
 
 
 def test_of_two_alike_none_is_pointed_at(tokenizer) -> None:
     other = Thing("cup", "green", "big", 0.5, 0.5)
-    assert Script(tokenizer).unit(CUP, other).say("The cup is red.").points(NAMED) == []
+    assert Script(tokenizer).unit(CUP, other).say("The cup is red.").points(Gaze.NAMED) == []
 
 
 def test_what_an_answer_says_in_later_units_is_about_the_thing_that_it_named(tokenizer) -> None:
@@ -109,11 +103,11 @@ def test_what_an_answer_says_in_later_units_is_about_the_thing_that_it_named(tok
     made = Script(tokenizer).unit(BALL).say("The ball is", ends=False)
     name, first = made.place("ball"), made.first
     made.unit(CUP).say(" on the left.")
-    assert made.points(NAMED) == [[NAMED, name, first + BALL_IS]]
+    assert made.points(Gaze.NAMED) == [[Gaze.NAMED, name, first + BALL_IS]]
     before = [made.place(word) - 1 for word in ("on", "the", "left")]
-    assert made.points(CARRIED) == [[CARRIED, at, name] for at in before]
+    assert made.points(Gaze.CARRIED) == [[Gaze.CARRIED, at, name] for at in before]
     assert made.ids[before[0]] == tokenizer.control.speak
-    assert made.points(DESCRIBED) == [[DESCRIBED, at, first + BALL_IS] for at in before]
+    assert made.points(Gaze.DESCRIBED) == [[Gaze.DESCRIBED, at, first + BALL_IS] for at in before]
 
 
 @pytest.mark.parametrize("start", ["I see", ""])
@@ -126,13 +120,13 @@ def test_a_list_looks_at_one_thing_after_the_other(tokenizer, start) -> None:
     made.unit(CUP).say(" red cup.")
     of_ball = [blue - 2, blue - 1, ball - 1]
     of_cup = [article - 1, made.place("red") - 1, made.place("cup") - 1]
-    assert made.points(DESCRIBED) == [
-        *([DESCRIBED, at, first + BALL_IS] for at in of_ball),
-        *([DESCRIBED, at, first + CUP_IS] for at in of_cup),
+    assert made.points(Gaze.DESCRIBED) == [
+        *([Gaze.DESCRIBED, at, first + BALL_IS] for at in of_ball),
+        *([Gaze.DESCRIBED, at, first + CUP_IS] for at in of_cup),
     ]
-    assert made.points(NAMED) == [
-        [NAMED, ball, first + BALL_IS],
-        [NAMED, made.place("cup"), first + CUP_IS],
+    assert made.points(Gaze.NAMED) == [
+        [Gaze.NAMED, ball, first + BALL_IS],
+        [Gaze.NAMED, made.place("cup"), first + CUP_IS],
     ]
 
 
@@ -140,10 +134,10 @@ def test_things_that_are_alike_are_listed_from_left_to_right(tokenizer) -> None:
     other = replace(BALL, x=0.5)
     made = Script(tokenizer).unit(BALL, other).say("I see a blue ball and a blue ball.")
     first = made.first
-    targets = [target for _, _, target in made.points(DESCRIBED)]
+    targets = [target for _, _, target in made.points(Gaze.DESCRIBED)]
     assert targets == [first] * 3 + [first + 5] * 3
     one = Script(tokenizer).unit(BALL).say("I see a green ball and a blue ball.")
-    assert one.points(DESCRIBED) == []
+    assert one.points(Gaze.DESCRIBED) == []
 
 
 @pytest.mark.parametrize(
@@ -160,9 +154,11 @@ def test_what_is_new_is_looked_for_query_by_query(tokenizer, before, now, looked
     made = Script(tokenizer).unit(*before)
     old = made.first
     made.say("Yes.").unit(*now)
-    assert made.points(BEFORE) == [[BEFORE, made.first + row, old + row] for row in looked]
+    assert made.points(Gaze.BEFORE) == [
+        [Gaze.BEFORE, made.first + row, old + row] for row in looked
+    ]
     end = made.decides[-1]
-    assert made.points(NEW) == ([] if new is None else [[NEW, end, made.first + new]])
+    assert made.points(Gaze.NEW) == ([] if new is None else [[Gaze.NEW, end, made.first + new]])
 
 
 @pytest.mark.parametrize(
@@ -182,25 +178,33 @@ def test_decisions_look_for_what_was_promised_until_it_was_told(
     for things, offset in ((gone, NOWHERE), (there, CUP_IS)):
         made.unit(*things)
         at = made.decides[-1]
-        wanted += [[AWAITED, at, name], [FOUND, at, made.first + offset]]
+        wanted += [[Gaze.AWAITED, at, name], [Gaze.FOUND, at, made.first + offset]]
     made.say(alert).unit(*gone)
-    assert made.points(AWAITED, FOUND) == wanted
+    assert made.points(Gaze.AWAITED, Gaze.FOUND) == wanted
 
 
 def test_a_number_of_things_is_awaited_and_not_looked_for(tokenizer) -> None:
     made = Script(tokenizer).unit().say("I will tell you when there are two things.")
     name = made.place("two")
     made.unit(BALL, CUP)
-    assert made.points(AWAITED, FOUND) == [[AWAITED, made.decides[-1], name]]
+    assert made.points(Gaze.AWAITED, Gaze.FOUND) == [[Gaze.AWAITED, made.decides[-1], name]]
 
 
 def test_what_was_cancelled_or_cut_off_is_not_awaited(tokenizer) -> None:
     made = Script(tokenizer).unit().say("I will tell you when a cup appears.")
     made.unit().say("I will not.")
-    assert len(made.points(AWAITED, FOUND)) == 2  # of the decision to say so
+    assert len(made.points(Gaze.AWAITED, Gaze.FOUND)) == 2  # of the decision to say so
     made = Script(tokenizer).unit().say("I will tell you when a red")
     made.unit(CUP)
-    assert made.points(AWAITED, FOUND) == []
+    assert made.points(Gaze.AWAITED, Gaze.FOUND) == []
+
+
+def _turn(ids: np.ndarray, at: int, tokenizer: Tokenizer) -> int:
+    """The place at which the turn begins in which something is said."""
+    control = tokenizer.control
+    ended = np.flatnonzero(np.isin(ids[:at], (control.turn_eos, control.listen)))
+    after = int(ended[-1]) if len(ended) else 0
+    return after + int(np.flatnonzero(ids[after:] == control.speak)[0])
 
 
 def test_stories_point_at_queries_of_their_own_pictures(tokenizer) -> None:
@@ -210,15 +214,14 @@ def test_stories_point_at_queries_of_their_own_pictures(tokenizer) -> None:
         story = Questions(tokenizer, QUERIES).story(stage, 8, np.random.default_rng(seed))
         firsts = np.flatnonzero(story.kinds == PICTURE)[::QUERIES]
         for what, at, target in story.points.tolist():
-            assert target < at or (what == NEW and target == at)
-            if what in (NAMED, FOUND):
-                shown = int(firsts[firsts < at][-1 if what == FOUND else 0])
-                newest = max(int(one) for one in firsts if one <= target)
-                assert shown <= newest
+            assert target < at or (what == Gaze.NEW and target == at)
+            if what in (Gaze.NAMED, Gaze.FOUND):
+                since = at if what == Gaze.FOUND else _turn(story.ids, at, tokenizer)
+                newest = int(firsts[firsts < since][-1])
                 assert target - newest in (BALL_IS, CUP_IS, NOWHERE)
                 looked.add((what, target - newest))
-    assert {(NAMED, BALL_IS), (NAMED, CUP_IS), (NAMED, NOWHERE)} <= looked
-    assert {(FOUND, CUP_IS), (FOUND, NOWHERE)} <= looked
+    assert {(Gaze.NAMED, BALL_IS), (Gaze.NAMED, CUP_IS), (Gaze.NAMED, NOWHERE)} <= looked
+    assert {(Gaze.FOUND, CUP_IS), (Gaze.FOUND, NOWHERE)} <= looked
 
 
 @pytest.mark.parametrize(
@@ -270,9 +273,9 @@ def test_an_answer_about_a_change_looks_at_the_picture_that_showed_it(
     words = [made.place(word) for word in answer.lower().strip(".").split()[1:-1]]
     the = tokenizer.encode("The")[0]
     first = made.ids.index(the)
-    assert made.points(CHANGED) == [[CHANGED, at, end] for at in (first, *words)]
+    assert made.points(Gaze.CHANGED) == [[Gaze.CHANGED, at, end] for at in (first, *words)]
 
 
 def test_a_change_that_was_not_seen_is_not_looked_for(tokenizer) -> None:
     made = Script(tokenizer).unit(BALL).unit(BALL, CUP)
-    assert made.say("The green star appeared.").points(CHANGED) == []
+    assert made.say("The green star appeared.").points(Gaze.CHANGED) == []

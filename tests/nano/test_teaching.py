@@ -19,16 +19,7 @@ from minicpmo_ros.nano.examples import PICTURE, SOUND, Encoder, Example, track  
 from minicpmo_ros.nano.initial import initialise  # noqa: E402
 from minicpmo_ros.nano.lessons import Lesson, Studio  # noqa: E402
 from minicpmo_ros.nano.lines import Split  # noqa: E402
-from minicpmo_ros.nano.naming import (  # noqa: E402
-    AWAITED,
-    BEFORE,
-    CARRIED,
-    CHANGED,
-    DESCRIBED,
-    FOUND,
-    NAMED,
-    NEW,
-)
+from minicpmo_ros.nano.naming import Gaze  # noqa: E402
 from minicpmo_ros.nano.sizes import write_settings  # noqa: E402
 from minicpmo_ros.nano.teaching import Batch, Nano, collate  # noqa: E402
 
@@ -140,7 +131,7 @@ def test_what_is_written_is_known_word_by_word_at_first_and_as_a_whole_at_last(
 @torch.inference_mode()
 def test_how_little_is_looked_at_a_place_is_of_shares_of_attention(config, nano) -> None:
     embeds = torch.randn(2, 7, config[0].llm.hidden)
-    for what in (NAMED, AWAITED, FOUND, CHANGED, CARRIED, DESCRIBED, BEFORE, NEW):
+    for what in Gaze:
         points = torch.tensor([[1, what, 5, target] for target in range(6)])
         missed = nano.read(embeds, points=points).missed
         torch.testing.assert_close(missed.neg().exp().sum(), torch.tensor(1.0))
@@ -150,9 +141,9 @@ def test_how_little_is_looked_at_a_place_is_of_shares_of_attention(config, nano)
 @pytest.mark.parametrize(
     ("behind", "changes"),
     [
-        (0, {NAMED, AWAITED, BEFORE, FOUND, NEW, CHANGED, CARRIED, DESCRIBED}),
-        (1, {FOUND, NEW, CHANGED, CARRIED, DESCRIBED}),
-        (2, {CHANGED, DESCRIBED}),
+        (0, set(Gaze)),
+        (1, {Gaze.FOUND, Gaze.NEW, Gaze.CHANGED, Gaze.CARRIED, Gaze.DESCRIBED}),
+        (2, {Gaze.CHANGED, Gaze.DESCRIBED}),
         (3, set()),
     ],
 )
@@ -161,7 +152,7 @@ def test_what_is_looked_for_with_what_was_found_is_so_in_a_later_layer(
     config, nano, behind, changes
 ) -> None:
     embeds = torch.randn(1, 7, config[0].llm.hidden)
-    points = torch.tensor([[0, what, 6, 2] for what in range(8)])
+    points = torch.tensor([[0, what, 6, 2] for what in Gaze])
     before = nano.read(embeds, points=points).missed
     gain = nano.llm.model.layers[config[0].llm.layers // 3 + behind].self_attn.q_norm.weight
     kept = gain.clone()

@@ -28,7 +28,7 @@ from minicpmo_ros.nano.lessons import Lesson, Studio, lesson_at  # noqa: E402
 from minicpmo_ros.nano.lines import Split  # noqa: E402
 from minicpmo_ros.nano.living import CONFIG  # noqa: E402
 from minicpmo_ros.nano.losses import ALERT, losses_of_words  # noqa: E402
-from minicpmo_ros.nano.naming import AWAITED, CARRIED, DESCRIBED, FOUND  # noqa: E402
+from minicpmo_ros.nano.naming import Gaze  # noqa: E402
 from minicpmo_ros.nano.packing import pack  # noqa: E402
 from minicpmo_ros.nano.sizes import copy_settings, write_settings  # noqa: E402
 from minicpmo_ros.nano.teaching import NO_LABEL  # noqa: E402
@@ -69,7 +69,7 @@ def test_it_learns_what_it_is_shown(run: Path) -> None:
         one
         for one in batches
         if ((one.labels != NO_LABEL) & ~one.decides).any()
-        and {AWAITED, FOUND} <= set(one.written.points[:, 1].tolist())
+        and {Gaze.AWAITED, Gaze.FOUND} <= set(one.written.points[:, 1].tolist())
     )
     trainer.lesson = lambda step: Lesson(4, False)  # type: ignore[method-assign]
     trainer.batch = lambda lesson, rng: same  # type: ignore[method-assign]
@@ -205,8 +205,8 @@ def test_a_missed_report_weighs_more_than_another_decision(run: Path) -> None:
     trainer = Trainer(run, CONFIGURED)
     speak = trainer.tokenizer.control.speak
     batches = (trainer.batch(Lesson(12, True), np.random.default_rng(seed)) for seed in range(30))
-    batch = next(one for one in batches if AWAITED in one.points[:, 1])
-    row, at = batch.points[batch.points[:, 1] == AWAITED][0, [0, 2]].tolist()
+    batch = next(one for one in batches if Gaze.AWAITED in one.points[:, 1])
+    row, at = batch.points[batch.points[:, 1] == Gaze.AWAITED][0, [0, 2]].tolist()
     batch.labels[batch.decides.bool()] = trainer.tokenizer.control.listen
     batch.labels[row, at] = speak
     with torch.inference_mode():
@@ -224,7 +224,7 @@ def test_words_that_tell_of_things_have_a_loss_of_their_own(run: Path) -> None:
     """Spoken and written ones alike, however few there are among all words."""
     trainer = Trainer(run, replace(CONFIGURED, units_per_step=24))
     batches = (trainer.batch(Lesson(12, True), np.random.default_rng(seed)) for seed in range(30))
-    batch = next(one for one in batches if CARRIED in one.points[:, 1])
+    batch = next(one for one in batches if Gaze.CARRIED in one.points[:, 1])
     assert batch.written is not None
     with torch.inference_mode():
         states = trainer.nano.states(batch)
@@ -236,7 +236,7 @@ def test_words_that_tell_of_things_have_a_loss_of_their_own(run: Path) -> None:
             (states.read, batch.labels, batch.points),
             (states.written, batch.written.labels, batch.written.points),
         ):
-            some = (points[:, 1] == CARRIED) | (points[:, 1] == DESCRIBED)
+            some = (points[:, 1] == Gaze.CARRIED) | (points[:, 1] == Gaze.DESCRIBED)
             places = sorted({(row, at) for row, _, at, _ in points[some].tolist()})
             row, at = torch.tensor(places).unbind(1)
             logits = trainer.nano.logits(read.hidden[row, at])
