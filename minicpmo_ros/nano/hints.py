@@ -10,7 +10,7 @@ from minicpmo_ros.media.world.things import COLOURS, KINDS, PLACES, SIZES
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.nano.changes import HOWS
 from minicpmo_ros.nano.espeak_phonemes import PHONEMES
-from minicpmo_ros.nano.examples import NO_LABEL, SOUND
+from minicpmo_ros.nano.examples import NO_LABEL, PICTURE, SOUND
 from minicpmo_ros.nano.naming import Gaze
 from minicpmo_ros.nano.spotted import SPOTTED
 from minicpmo_ros.nano.teaching import Batch, Pictures, States
@@ -41,6 +41,11 @@ class Hints(nn.Module):
         self.slots = nn.ModuleList(
             nn.Linear(config.llm.hidden, 1 + len(some)) for some in (KINDS, COLOURS, SIZES, PLACES)
         )
+        # Where a thing was looked for, of what it is.
+        self.known = nn.RMSNorm(config.llm.hidden)
+        self.attributes = nn.ModuleList(
+            nn.Linear(config.llm.hidden, 1 + len(some)) for some in (KINDS, COLOURS, SIZES, PLACES)
+        )
         # At the end of each picture, of what is new in it.
         self.new = nn.RMSNorm(config.llm.hidden)
         self.changes = nn.ModuleList(
@@ -62,7 +67,16 @@ class Hints(nn.Module):
             found["read_words"] = _entropy(self.words(states.written.early), batch.written.words)
         if len(batch.changes) or batch.written is not None:
             found["changes"] = self._of_changes(batch, states)
+        if batch.pictures is not None:
+            found["known"] = self._of_names(batch, states)
         return found
+
+    def _of_names(self, batch: Batch, states: States) -> Tensor:
+        labels, late = attributes_of(batch, states)
+        known = self.known(late)
+        return torch.stack(
+            [_entropy(head(known), labels[:, what]) for what, head in enumerate(self.attributes)]
+        ).sum()
 
     def _of_changes(self, batch: Batch, states: States) -> Tensor:
         parts = [(batch.changes, states.read.late)]
@@ -88,6 +102,40 @@ class Hints(nn.Module):
                 ]
             ).sum(),
         }
+
+
+def attributes_of(batch: Batch, states: States) -> tuple[Tensor, Tensor]:
+    """Of each place that names a thing, looks back at the name or looks for what was promised, what
+    that is: int64 [N, 4] as `examples.slots_of` has it, 0 for what is not there; and the states
+    behind the second third of the layers, [N, H]."""
+    assert batch.pictures is not None
+    slots = batch.pictures.slots
+    parts = [(batch.kinds, batch.points, slots[: batch.in_episodes], states.read.late)]
+    if batch.written is not None and states.written is not None:
+        sheet = batch.written
+        shown = slots[batch.in_episodes :][sheet.shown]
+        parts.append((sheet.kinds, sheet.points, shown, states.written.late))
+    labels, late = [], []
+    for kinds, points, shown, here in parts:
+        of_places = _attributes(kinds, points, shown)
+        told = of_places[..., 0] != NO_LABEL
+        labels.append(of_places[told])
+        late.append(here[told])
+    return torch.cat(labels), torch.cat(late)
+
+
+def _attributes(kinds: Tensor, points: Tensor, slots: Tensor) -> Tensor:
+    """int64 [B, T, 4], NO_LABEL at all other places. slots: int64 [pictures, queries, 4], of all
+    pictures in order."""
+    query = (kinds == PICTURE).flatten()
+    there = torch.zeros(len(query), slots.shape[-1], dtype=torch.int64, device=kinds.device)
+    there[query] = slots.flatten(0, 1)
+    there = there.unflatten(0, kinds.shape)
+    found = torch.full_like(there, NO_LABEL)
+    for what, source in ((Gaze.NAMED, there), (Gaze.FOUND, there), (Gaze.CARRIED, found)):
+        row, _, at, target = points[points[:, 1] == what].unbind(1)
+        found[row, at] = source[row, target]
+    return found
 
 
 def points_missed(batch: Batch, states: States) -> dict[str, Tensor]:

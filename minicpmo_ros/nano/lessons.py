@@ -24,9 +24,11 @@ from minicpmo_ros.nano.written import Questions, Written
 # Samples of a long sound that go through a room at once.
 PART = 60 * 16_000
 # Of the episodes with a camera, those of a user who mostly asks to be told of something, and waits.
-_WATCHING = 0.3
+_WATCHING = 0.35
 # Of the other episodes with a camera, those of a user who mostly asks about what is in view.
-_LOOKING = 0.6
+_LOOKING = 0.5
+# Of those, and of stories in writing, the ones before a camera that shows another world.
+_STRANGE = 0.1
 # Of the other episodes, those in which nobody speaks to the robot.
 _QUIET = 0.12
 # So much faster things happen before those who wait.
@@ -103,7 +105,10 @@ class Studio:
         waits = lesson.camera and bool(rng.random() < _WATCHING)
         quiet = not waits and bool(rng.random() < _QUIET)
         looks = lesson.camera and not waits and bool(rng.random() < _LOOKING)
-        episode = self.episode(rng, lesson, split, quiet=quiet, waits=waits, looks=looks)
+        strange = looks and bool(rng.random() < _STRANGE)
+        episode = self.episode(
+            rng, lesson, split, quiet=quiet, strange=strange, waits=waits, looks=looks
+        )
         return self.staged(episode, rng, split, size)
 
     def staged(
@@ -157,7 +162,8 @@ class Studio:
     def story(self, rng: np.random.Generator, units: int) -> tuple[list[Seen], list[Written]]:
         """Pictures of a world in a hurry, and what is asked about it in writing: in some sheets
         anything, in the others to watch for something."""
-        stage = hastened(random_set(rng, 2 * units), 2.0)
+        strange = bool(rng.random() < _STRANGE)
+        stage = hastened(random_set(rng, 2 * units, strange=strange), 2.0)
         size = SIZES[int(rng.integers(len(SIZES)))]
         seen = [self._encoder.picture(stage, unit, rng, size) for unit in range(units)]
         ways = [*[False] * ASKS, *[True] * WAITS]

@@ -67,7 +67,7 @@ class Picture:
 
 def about_one(said: Sequence[Word], pictures: Sequence[Picture]) -> Iterator[Point]:
     """Of an answer "The (red) cup is ...": the name at the thing, and what comes behind "is" at the
-    name, and with it at the thing."""
+    name."""
     texts = [one.text for one in said]
     if texts[:1] != ["the"] or "is" not in texts[2:4]:
         return
@@ -81,8 +81,6 @@ def about_one(said: Sequence[Word], pictures: Sequence[Picture]) -> Iterator[Poi
         yield Gaze.NAMED, name.at, target
     for word in said[verb + 1 :]:
         yield Gaze.CARRIED, word.told, name.at
-        if target is not None:
-            yield Gaze.DESCRIBED, word.told, target
 
 
 def about_several(said: Sequence[Word], pictures: Sequence[Picture]) -> Iterator[Point]:

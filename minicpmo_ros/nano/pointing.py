@@ -7,8 +7,7 @@ was promised, the promise must be found first. From right words alone that was n
 - NAMED: the word for a thing that an answer is about, at the query that tells of it;
 - CARRIED: before each word that an answer says of that thing, at the word for it, which may have
   been said a second and a picture ago;
-- DESCRIBED: the same place, one layer later, at the query that tells of it; and before each word of
-  a list, at that of the thing which comes next;
+- DESCRIBED: before each word of a list, at the query that tells of the thing which comes next;
 - AWAITED: the place of a decision, at the word for what was promised and did not happen yet;
 - FOUND: the same place, one layer later, at the query that tells of that;
 - BEFORE: each query that tells of a thing, or did in the picture before, at the same one there;

@@ -57,6 +57,7 @@ _HINT_WEIGHTS = {
     "told": (3.0, 3.0),
     "found": (1.0, 1.0),
     "changes": (0.5, 0.5),
+    "known": (1.0, 1.0),
     **dict.fromkeys(_LOOKED_FOR, (0.5, 0.5)),
 }
 _WARM_UP = 100
@@ -66,7 +67,7 @@ _SETTLE, _SETTLING_RATE = 30, 5e-3
 # pictures of an episode resemble each other: from them alone sight is unlearned.
 _BESIDE, _ALONE = 0.375, 2.0
 # Of those beside episodes: how many something is asked about in writing, so many in a sequence.
-_ASKED, _IN_ONE = 0.25, 3
+_ASKED, _IN_ONE = 0.5, 3
 # And pictures of stories in writing, a unit of the step.
 _TOLD, _STORY_UNITS = 0.5, 8
 
