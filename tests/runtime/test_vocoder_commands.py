@@ -84,6 +84,26 @@ def test_the_vocoder_is_built_checked_and_kept(
     assert kept and not kept & useless(cache).keys()
 
 
+def test_a_vocoder_that_ships_leaves_the_network_there(
+    speaking: Path,
+    fp32: str,
+    tmp_path: Path,
+    engines: Path,
+    built: Callable[[str], Network],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built("fp32")
+    monkeypatch.setenv("MINICPMO_ENGINES", str(engines))
+    assert run("build", speaking, fp32, "--ship")[0] == 0
+    there = {folder.name for folder in (speaking / "engines").iterdir()}
+    assert any(name.startswith("llm.00") for name in there)
+    own = tmp_path / "mixed.yaml"
+    own.write_text("runtime: torch\nvocoder: {runtime: onnxruntime, precision: fp32}\n")
+    code, text = run("build", speaking, str(own), "--ship")
+    assert code == 0 and "4 files for mixed" in text
+    assert {folder.name for folder in (speaking / "engines").iterdir()} == there
+
+
 def test_a_vocoder_beside_a_network_in_torch_is_all_that_is_built(
     speaking: Path, tmp_path: Path, engines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

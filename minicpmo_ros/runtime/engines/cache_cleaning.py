@@ -75,11 +75,19 @@ def _current_fingerprints(cache: EngineCache, entries: list[Entry], progress: Pr
     """Of all checkpoints that were ever used, as they are now."""
     directories = {*remembered_directories(cache.fingerprints)}
     directories |= {Path(entry.source) for entry in entries if entry.source}
+    return {
+        mark
+        for directory in sorted(directories)
+        for mark in fingerprints_of(directory, cache, progress)
+    }
+
+
+def fingerprints_of(directory: Path, cache: EngineCache, progress: Progress) -> set[str]:
+    """Of a checkpoint's network and of its vocoder, as they are now; of what is not there, none."""
     found = set()
-    for directory in sorted(directories):
-        with contextlib.suppress(CheckpointError):
-            found.add(fingerprint(directory, cache.fingerprints, progress))
-        with contextlib.suppress(CheckpointError):
-            if assets := assets_of(directory):
-                found.add(vocoder_fingerprint(assets, cache.fingerprints, progress))
+    with contextlib.suppress(CheckpointError):
+        found.add(fingerprint(directory, cache.fingerprints, progress))
+    with contextlib.suppress(CheckpointError):
+        if assets := assets_of(directory):
+            found.add(vocoder_fingerprint(assets, cache.fingerprints, progress))
     return found

@@ -24,6 +24,7 @@ from minicpmo_ros.runtime import load, vocoder_load
 from minicpmo_ros.runtime.engines import planning, recipe
 from minicpmo_ros.runtime.engines.build import Progress, extras
 from minicpmo_ros.runtime.engines.cache import EngineCache
+from minicpmo_ros.runtime.engines.cache_cleaning import fingerprints_of
 from minicpmo_ros.runtime.engines.disk import bytes_text, free_bytes
 from minicpmo_ros.runtime.engines.host_memory import available_bytes
 from minicpmo_ros.runtime.engines.recipe_rules import TENSORRT
@@ -144,9 +145,10 @@ def build(
         if wanted.runtimes != {"torch"}:
             files = load.ensure(directory, wanted, cache, progress, console.print)
         files |= vocoder_load.ensure_vocoder(directory, wanted, cache, progress, console.print)
+        current = fingerprints_of(directory, cache, lambda done, total: None) if ship else set()
     entries = {file if piece.is_table else file.parent for piece, file in files.items()}
     if ship:
-        entries = set(ShippedEngines(directory).put(sorted(entries)))
+        entries = set(ShippedEngines(directory).put(sorted(entries), current))
         console.print(f"{write_sums(directory)} lists all files of the checkpoint")
     nbytes = sum(file.stat().st_size for folder in entries for file in folder.iterdir())
     where = " and ".join(sorted({str(folder.parent) for folder in entries}))

@@ -64,9 +64,13 @@ class ShippedEngines:
         except EngineError:
             return set()
 
-    def put(self, folders: Iterable[Path]) -> list[Path]:
+    def put(self, folders: Iterable[Path], current: Iterable[str] = ()) -> list[Path]:
         """Copy entries here, and remove what nothing will load again: those of other weights and
         of older versions.
+
+        Args:
+            current: fingerprints of what lies beside this folder now, of which nothing is removed
+                either; those of the entries need not be among them.
 
         Returns:
             Where they are now, in their order.
@@ -82,7 +86,7 @@ class ShippedEngines:
                     " loads can ship, that is graphs for onnxruntime and tables"
                 )
         try:
-            self._remove_others({entry.key.checkpoint for entry in entries})
+            self._remove_others({*current, *(entry.key.checkpoint for entry in entries)})
             copied = [self._copied(entry) for entry in entries]
             for entry in superseded(self._cache.entries()):
                 shutil.rmtree(entry.folder)
