@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicpmo_ros.errors import ConfigError, EngineError
-from minicpmo_ros.model.config import LlmConfig
+from minicpmo_ros.model.part_configs import LlmConfig
 
 Logits = NDArray[np.float32]
 # 32 weights: a scale of half precision, then their codes, two a byte.

@@ -8,7 +8,7 @@ from typing import Any
 
 from minicpmo_ros.duplex.vocoding import CHUNKS, checked_chunks
 from minicpmo_ros.errors import ConfigError
-from minicpmo_ros.model.config import SamplingConfig
+from minicpmo_ros.model.part_configs import SamplingConfig
 
 # (low, high) of each number; both may be reached.
 _RANGES: dict[str, tuple[float, float]] = {

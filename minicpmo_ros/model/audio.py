@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from minicpmo_ros.model.attention import attend
-from minicpmo_ros.model.config import AudioConfig
+from minicpmo_ros.model.part_configs import AudioConfig
 
 KeysValues = tuple[Tensor, Tensor]
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from minicpmo_ros.errors import InputError
 from minicpmo_ros.model.audio import Audio
-from minicpmo_ros.model.config import AudioConfig
 from minicpmo_ros.model.mel import HOP, PIECE, VOICE_S, Array, checked_sound, checked_voice, log_mel
+from minicpmo_ros.model.part_configs import AudioConfig
 from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND, SoundStream, capacity_s
 
 

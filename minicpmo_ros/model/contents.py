@@ -11,8 +11,8 @@ import torch
 
 from minicpmo_ros.model.awq import PackedEntry
 from minicpmo_ros.model.checkpoint import Checkpoint
-from minicpmo_ros.model.config import LlmConfig
 from minicpmo_ros.model.layout import PARTS, is_unused
+from minicpmo_ros.model.part_configs import LlmConfig
 from minicpmo_ros.model.weight_files import Entry
 
 GIB = 2**30

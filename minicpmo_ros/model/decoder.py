@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from minicpmo_ros.model.config import LlmConfig, SpeechConfig
 from minicpmo_ros.model.kv import KvCache
+from minicpmo_ros.model.part_configs import LlmConfig, SpeechConfig
 from minicpmo_ros.model.rope import angles, rotate
 
 # A long prompt goes through in blocks, so that scores and the MLP's inner values stay small.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from minicpmo_ros.model.config import (
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.part_configs import (
     AudioConfig,
     LlmConfig,
-    ModelConfig,
     ResamplerConfig,
     SpeechConfig,
     VisionConfig,

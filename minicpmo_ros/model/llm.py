@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from minicpmo_ros.model.config import LlmConfig
 from minicpmo_ros.model.decoder import Decoder
 from minicpmo_ros.model.kv import KvCache
+from minicpmo_ros.model.part_configs import LlmConfig
 
 
 class Qwen3(Decoder):

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from minicpmo_ros.errors import InputError
-from minicpmo_ros.model.config import SliceConfig
+from minicpmo_ros.model.part_configs import SliceConfig
 
 Size = tuple[int, int]
 

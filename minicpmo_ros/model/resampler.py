@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from minicpmo_ros.model.attention import attend
-from minicpmo_ros.model.config import ResamplerConfig
+from minicpmo_ros.model.part_configs import ResamplerConfig
 
 
 class CrossAttention(nn.Module):

@@ -17,8 +17,8 @@ from abc import ABC, abstractmethod
 from typing import Generic, Protocol, TypeVar
 
 from minicpmo_ros.errors import ConfigError
-from minicpmo_ros.model.config import AudioConfig
 from minicpmo_ros.model.mel import Array, StreamingMel
+from minicpmo_ros.model.part_configs import AudioConfig
 
 POSITIONS_PER_SECOND = 50
 

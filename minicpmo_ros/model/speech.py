@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from minicpmo_ros.model.config import SpeechConfig
 from minicpmo_ros.model.decoder import Decoder
 from minicpmo_ros.model.kv import KvCache
+from minicpmo_ros.model.part_configs import SpeechConfig
 
 
 class Projector(nn.Module):

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from minicpmo_ros.model.attention import attend
-from minicpmo_ros.model.config import ResamplerConfig, VisionConfig
+from minicpmo_ros.model.part_configs import ResamplerConfig, VisionConfig
 from minicpmo_ros.model.picture import Slice, batch
 from minicpmo_ros.model.resampler import Resampler
 

@@ -13,9 +13,9 @@ from minicpmo_ros.duplex.speech import CodeSampler, SpeechTurn
 from minicpmo_ros.errors import InputError
 from minicpmo_ros.model.audio import Audio
 from minicpmo_ros.model.audio_stream import AudioStream, embed_sound
-from minicpmo_ros.model.config import SliceConfig
 from minicpmo_ros.model.llm import Llm
 from minicpmo_ros.model.mel import CONTEXT, StreamingMel
+from minicpmo_ros.model.part_configs import SliceConfig
 from minicpmo_ros.model.picture import Slice, cut, slices
 from minicpmo_ros.model.prompts import duplex_prompt
 from minicpmo_ros.model.tokenizer import Tokenizer

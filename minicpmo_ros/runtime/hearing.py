@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicpmo_ros.errors import InputError
-from minicpmo_ros.model.config import AudioConfig
 from minicpmo_ros.model.mel import (
     CONTEXT,
     HOP,
@@ -24,6 +23,7 @@ from minicpmo_ros.model.mel import (
     checked_voice,
     log_mel,
 )
+from minicpmo_ros.model.part_configs import AudioConfig
 from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND, SoundStream, capacity_s
 from minicpmo_ros.runtime.stages import CachedStage
 

@@ -13,7 +13,7 @@ import pytest
 from minicpmo_ros.bench import llamacpp
 from minicpmo_ros.bench.llamacpp import LlamaCpp, write_gguf
 from minicpmo_ros.errors import ConfigError
-from minicpmo_ros.model.config import LlmConfig
+from minicpmo_ros.model.part_configs import LlmConfig
 
 CONFIG = LlmConfig(
     hidden=256, layers=2, heads=4, kv_heads=2, head_dim=64, ffn=512, vocab=300, rope_theta=1e6,

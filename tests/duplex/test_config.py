@@ -6,7 +6,7 @@ import pytest
 
 from minicpmo_ros.duplex.config import DuplexConfig, SamplerConfig, WindowConfig
 from minicpmo_ros.errors import ConfigError
-from minicpmo_ros.model.config import SamplingConfig
+from minicpmo_ros.model.part_configs import SamplingConfig
 
 
 @pytest.mark.parametrize(

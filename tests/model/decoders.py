@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from minicpmo_ros.model.checkpoint import WEIGHT_NORM
-from minicpmo_ros.model.config import LlmConfig, ModelConfig, SpeechConfig
+from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.llm import Llm
+from minicpmo_ros.model.part_configs import LlmConfig, SpeechConfig
 from minicpmo_ros.model.speech import SpeechDecoder
 from minicpmo_ros.model.tiny import config_json, tensor
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicpmo_ros.errors import InputError
-from minicpmo_ros.model.config import SliceConfig
+from minicpmo_ros.model.part_configs import SliceConfig
 from minicpmo_ros.model.picture import Cut, Slice, batch, cut, position_ids, slices
 from tests.model.vision_stage import REFERENCE, SLICES, noise, shown
 

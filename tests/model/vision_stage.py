@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minicpmo_ros.model.config import ModelConfig, SliceConfig
+from minicpmo_ros.model.config import ModelConfig
+from minicpmo_ros.model.part_configs import SliceConfig
 from minicpmo_ros.model.picture import Patches, Slice, slices
 from minicpmo_ros.model.tiny import config_json, tensor
 from minicpmo_ros.model.vision import VisionStage

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from minicpmo_ros.model.config import LlmConfig
 from minicpmo_ros.model.llm import Llm
+from minicpmo_ros.model.part_configs import LlmConfig
 from minicpmo_ros.runtime.engines.pieces import groups
 from minicpmo_ros.runtime.export.plans import decoder_plan, head_plan
 from minicpmo_ros.runtime.export.writer import export

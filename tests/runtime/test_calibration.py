@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from minicpmo_ros.errors import EngineError
 from minicpmo_ros.model.checkpoint import Checkpoint
-from minicpmo_ros.model.config import LlmConfig
+from minicpmo_ros.model.part_configs import LlmConfig
 from minicpmo_ros.runtime.export import layerwise
 from minicpmo_ros.runtime.export.calibrate import calibrate
 from minicpmo_ros.runtime.export.calibration import (

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from minicpmo_ros.model.config import LlmConfig
+from minicpmo_ros.model.part_configs import LlmConfig
 from minicpmo_ros.runtime.export.calibration import (
     NORM,
     UNREADABLE,

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicpmo_ros.errors import EngineError
-from minicpmo_ros.model.config import LlmConfig
+from minicpmo_ros.model.part_configs import LlmConfig
 from minicpmo_ros.runtime.int4 import can_quantise, quantise
 
 if TYPE_CHECKING:

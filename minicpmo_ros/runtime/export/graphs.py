@@ -18,8 +18,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from minicpmo_ros.model.audio import Audio, AudioLayer
-from minicpmo_ros.model.config import LlmConfig, ResamplerConfig, SpeechConfig, VisionConfig
 from minicpmo_ros.model.decoder import head_norm
+from minicpmo_ros.model.part_configs import LlmConfig, ResamplerConfig, SpeechConfig, VisionConfig
 from minicpmo_ros.model.resampler import Resampler
 from minicpmo_ros.model.rope import angles, rotate
 from minicpmo_ros.model.sound_stream import POSITIONS_PER_SECOND

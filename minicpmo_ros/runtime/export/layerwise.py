@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from minicpmo_ros.errors import EngineError
-from minicpmo_ros.model.config import LlmConfig
 from minicpmo_ros.model.decoder import PREFILL_BLOCK, Layer
+from minicpmo_ros.model.part_configs import LlmConfig
 from minicpmo_ros.model.rope import angles
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from minicpmo_ros.model.audio import Audio
-from minicpmo_ros.model.config import AudioConfig, LlmConfig, ModelConfig, SpeechConfig
+from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.mel import WINDOW_FRAMES
+from minicpmo_ros.model.part_configs import AudioConfig, LlmConfig, SpeechConfig
 from minicpmo_ros.model.vocoder import VocoderConfig
 from minicpmo_ros.runtime.engines.pieces import BITS, Piece, Sizes, whole_blocks
 from minicpmo_ros.runtime.export import vocoder_plans

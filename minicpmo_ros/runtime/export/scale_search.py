@@ -17,8 +17,8 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from minicpmo_ros.model.config import LlmConfig
 from minicpmo_ros.model.decoder import Layer
+from minicpmo_ros.model.part_configs import LlmConfig
 from minicpmo_ros.runtime.export.calibration import GROUPS, GroupScale, spread
 from minicpmo_ros.runtime.int4 import can_quantise, quantise
 
