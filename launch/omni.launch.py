@@ -49,7 +49,8 @@ def process(executable: str, condition: Condition, extra: dict[str, str] | None 
         package="minicpmo_ros",
         executable=executable,
         namespace=LaunchConfiguration("namespace"),
-        parameters=[LaunchConfiguration("params_file"), {**common, **(extra or {})}],
+        # What stands in the file wins.
+        parameters=[{**common, **(extra or {})}, LaunchConfiguration("params_file")],
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
         respawn=LaunchConfiguration("use_respawn"),
         respawn_delay=2.0,

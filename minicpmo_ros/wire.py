@@ -290,11 +290,14 @@ def _write_playback(m: Playback, types: Types) -> Any:
 
 
 def playback(msg: Any) -> Playback:
+    """Raises InputError for a rate that no speaker plays."""
+    event = PlaybackEvent(int(msg.event))
+    _check_rate("Playback", int(msg.sample_rate))
     return Playback(
         stamp_ns=stamp_ns(msg.header.stamp),
         epoch=int(msg.epoch),
         turn=int(msg.turn),
-        event=PlaybackEvent(int(msg.event)),
+        event=event,
         turn_samples=int(msg.turn_samples),
         heard=str(msg.heard),
         queued_samples=int(msg.queued_samples),

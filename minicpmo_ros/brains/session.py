@@ -75,7 +75,8 @@ class OmniSession:
         self._report = report
         self._lock = threading.RLock()
         self.barge_in = BargeIn(config.barge_in_ms) if config.barge_in_ms else None
-        self._setup = in_mode(brain, config.setup, config.setup.mode)
+        setup = in_mode(brain, config.setup, config.setup.mode)
+        self._setup = with_prompt(brain, setup, setup.prompt, setup.language)
         self._turns = Turns()
         self._alerts = AlertLog()
         self._says = Says(self._turns)
@@ -215,7 +216,7 @@ class OmniSession:
         """Answer a question on the brain's thread: `done` gets the pieces as they come."""
         if not self.brain.capabilities.chats:
             raise BrainError(f"the brain '{self.brain.name}' cannot chat")
-        self._queue.ask(lambda: done(self.brain.chat(request)))
+        self._queue.ask(lambda: done(self._pieces(request)))
 
     @property
     def epoch(self) -> int:
@@ -258,6 +259,10 @@ class OmniSession:
 
     # -- inside -----------------------------------------------------------------------------
 
+    def _pieces(self, request: ChatRequest) -> Iterator[str]:
+        """Whoever takes them meets what the brain raises, be it at once or later."""
+        yield from self.brain.chat(request)
+
     def _tell_cut(self, heard: str, own: tuple[str, int]) -> None:
         self.brain.interrupt(heard)
         self.brain.remember(*own)
@@ -269,6 +274,7 @@ class OmniSession:
             own = self._turns.own_heard(self._now_ns)
             self._cut(now_ns)
             self._queue.ask(lambda: self.brain.remember(*own))
+            self._alerts.forget()  # what would expire at a time of the old clock
             self._ears.reset()
             self._ears.forget()
             self._say_state(self._rest_state(), now_ns, "the clock went back")

@@ -147,9 +147,10 @@ def _create_sound(path: str) -> Any:
             f"sound files cannot be written ({error}): pip install soundfile, and where its wheel "
             "does not bring it, install the package libsndfile1"
         ) from error
-    if Path(path).suffix.lower() not in (".wav", ".flac", ".ogg"):
+    whole = Path(path).expanduser()
+    if whole.suffix.lower() not in (".wav", ".flac", ".ogg"):
         raise ConfigError(f"speaker sink file:{path}: the name must end in .wav, .flac or .ogg")
     try:
-        return soundfile.SoundFile(path, "w", samplerate=SPEECH_RATE_HZ, channels=1)
+        return soundfile.SoundFile(whole, "w", samplerate=SPEECH_RATE_HZ, channels=1)
     except (OSError, RuntimeError) as error:
         raise ConfigError(f"speaker sink file:{path} cannot be written: {error}") from error

@@ -15,7 +15,7 @@ def open_sound(path: Path | str) -> Any:
     """A wav, flac or ogg file as a `soundfile.SoundFile`, which has samples.
 
     Raises:
-        InputError: it is no such file, or has no samples.
+        InputError: it is not there, is no such file, or has no samples.
         DeviceError: this machine has no libsndfile.
     """
     try:
@@ -25,6 +25,9 @@ def open_sound(path: Path | str) -> Any:
             f"sound files cannot be read ({error}): pip install soundfile, and where its wheel "
             "does not bring it, install the package libsndfile1"
         ) from error
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise InputError(f"{path} does not exist; it would be a wav, flac or ogg file")
     try:
         file = soundfile.SoundFile(path)
     except (OSError, RuntimeError, TypeError) as error:

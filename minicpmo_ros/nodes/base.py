@@ -40,6 +40,8 @@ class StackNode(LifecycleNode):
 
     def __init__(self, name: str, **options: Any) -> None:
         self.kind = name
+        self.stop_asked: Callable[[], bool] = lambda: False
+        """The process was told to end: whoever waits in a transition gives up."""
         self.phase = UNCONFIGURED
         super().__init__(name, **options)
         self.traffic = diagnostics.Traffic()
@@ -53,7 +55,8 @@ class StackNode(LifecycleNode):
             QoSProfile(depth=10),
         )
         self._diagnosed_s = time.monotonic()
-        self._stop_diagnosing = self.steadily(1.0 / self.value("diagnostics_hz"), self.diagnose)
+        self._stop_diagnosing: Ticker = lambda: None
+        self._diagnose_steadily()
 
     # -- for subclasses ---------------------------------------------------------------------
 
@@ -165,6 +168,7 @@ class StackNode(LifecycleNode):
     def on_configure(self, state: Any) -> TransitionCallbackReturn:
         try:
             self._settings.check()
+            self._diagnose_steadily()
             refuse_twin(self)
             self.configure()
         except Exception as error:
@@ -234,6 +238,11 @@ class StackNode(LifecycleNode):
         return FAILURE
 
     # -- diagnostics ------------------------------------------------------------------------
+
+    def _diagnose_steadily(self) -> None:
+        """As often as the parameter says now."""
+        self._stop_diagnosing()
+        self._stop_diagnosing = self.steadily(1.0 / self.value("diagnostics_hz"), self.diagnose)
 
     def diagnose(self) -> None:
         """Publish what this node says about itself."""

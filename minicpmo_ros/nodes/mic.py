@@ -31,6 +31,7 @@ class MicNode(StackNode):
         self._offered: list[Any] = []
         self._muted = False
         self._since_ns = 0
+        self._dropped = 0
         self._hop = Latency()
 
     # -- lifecycle --------------------------------------------------------------------------
@@ -52,6 +53,7 @@ class MicNode(StackNode):
                 delay_ms=self.value("echo_delay_ms"),
             )
         )
+        self._dropped = 0
         self._microphone = make_microphone(config, self.now_ns)
         self._microphone.open()
         self.advertise(topics.MIC)
@@ -84,7 +86,12 @@ class MicNode(StackNode):
 
     def _publish(self, chunk: AudioChunk) -> None:
         if chunk.end_ns <= self._since_ns:
-            return  # the device heard it while the node was inactive
+            if self.now_ns() >= self._since_ns:
+                self._dropped += 1
+                return  # the device heard it while the node was inactive
+            self._since_ns = 0  # the clock was set back: nothing will be later than that for long
+        # A number that is left out says that sound was lost.
+        chunk = replace(chunk, sequence=chunk.sequence - self._dropped)
         if self._muted:
             # Nothing that was said leaves the process; the timeline goes on.
             chunk = replace(chunk, data=np.zeros_like(chunk.data), muted=True)

@@ -13,7 +13,7 @@ from minicpmo_ros.brains.barge_in import BargeIn
 from minicpmo_ros.brains.build import OmniSettings, barge_in, build_session
 from minicpmo_ros.brains.session import OmniSession
 from minicpmo_ros.brains.work import ThreadWorker
-from minicpmo_ros.errors import MinicpmoError
+from minicpmo_ros.errors import BrainError, MinicpmoError
 from minicpmo_ros.messages import (
     Alert,
     Decision,
@@ -80,6 +80,8 @@ class OmniNode(StackNode):
 
     def _while_opening(self) -> None:
         """No timer is called while the node is being configured, however long that takes."""
+        if self.stop_asked():
+            raise BrainError("the process was told to stop while the brain was being opened")
         self.guarded("diagnostics", self.diagnose)
         loading = self.session.loading if self.session is not None else None
         if loading is not None and loading.percent // 10 > self._told_percent // 10:

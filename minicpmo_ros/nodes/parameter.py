@@ -11,7 +11,8 @@ Value = bool | int | float | str
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter. live: may change while the node is active; others need a new configuration."""
+    """One parameter. live: may change while the node is active; others need a new configuration.
+    launched: the launch file chooses it, unless a file of parameters does."""
 
     name: str
     default: Value
@@ -21,6 +22,7 @@ class Parameter:
     high: float | None = None
     choices: tuple[str, ...] = ()
     live: bool = False
+    launched: bool = False
 
     def check(self, value: object) -> Value:
         """The value in the parameter's type; raises ConfigError naming what would be right."""
@@ -29,6 +31,8 @@ class Parameter:
             value = float(value)
         if isinstance(value, bool) and {"on", "off"} <= set(self.choices):
             value = "on" if value else "off"  # YAML takes these words for true and false
+        if kind is str and not self.choices and type(value) is int:
+            value = str(value)  # the index of a device, which YAML takes for a number
         if type(value) is not kind:
             raise ConfigError(
                 f"parameter '{self.name}': {value!r} is of type {type(value).__name__}; "

@@ -124,6 +124,7 @@ OMNI = (
         "raw",
         "Pictures to subscribe to: raw (same process), compressed (other processes) or none.",
         choices=("raw", "compressed", "none"),
+        launched=True,
     ),
     P(
         "late_ms",
@@ -299,7 +300,8 @@ def yaml_text() -> str:
         for p in parameters:
             extra = "; ".join(x for x in (p.range_text, p.unit) if x)
             lines.append(f"    # {p.description}" + (f" [{extra}]" if extra else ""))
-            lines.append(f"    {p.name}: {_yaml(p.default)}")
+            own = "# " if p.launched else ""
+            lines.append(f"    {own}{p.name}: {_yaml(p.default)}")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 

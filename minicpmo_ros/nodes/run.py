@@ -56,6 +56,7 @@ def run_nodes(
             executor.add_node(others[-1])
         for kind in kinds:
             nodes.append(_made(kind))
+            nodes[-1].stop_asked = lambda: stop.asked
             executor.add_node(nodes[-1])
             start_later(nodes[-1])
         while rclpy.ok() and not stop.asked:

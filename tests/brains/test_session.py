@@ -10,6 +10,7 @@ import pytest
 
 from minicpmo_ros.brains.api import (
     AlertNote,
+    SessionSetup,
     Speech,
     UnitResult,
 )
@@ -211,6 +212,22 @@ def test_a_clock_that_goes_back_ends_speech_and_goes_on_listening():
     assert units == sorted(set(units))
     assert len(units) > before
     assert any(kind == "clock" for kind, _ in stage.problems)
+
+
+def test_an_alert_of_before_the_clock_went_back_does_not_live_on():
+    """It would expire at a time that does not come again for long."""
+    note = AlertNote("fire", Severity.WARNING, "Fire!", True, (), 1.0)
+    fire = UnitResult(Action.LISTEN, alerts=(note,))
+    stage = Stage(fire, fire)
+    stage.hear(1.0)
+    stage.now = T0 - 100 * NS_PER_S
+    stage.hear(2.5)
+    assert [x.number for x in stage.of(Alert)] == [1, 2]
+
+
+def test_a_prompt_for_a_brain_that_takes_none_is_refused_at_once():
+    with pytest.raises(ConfigError, match="takes no prompt"):
+        Stage(setup=SessionSetup(prompt="be nice"))
 
 
 def test_bad_sound_is_refused_and_the_next_chunk_is_taken():

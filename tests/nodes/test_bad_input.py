@@ -255,6 +255,12 @@ def test_a_playback_report_that_cannot_be_is_named(patient):
     patient.lives_on()
 
 
+def test_a_playback_report_without_a_rate_is_named(patient):
+    patient.send(topics.PLAYBACK, TYPES.new(topics.PLAYBACK.type, event=1))
+    patient.complains(topics.PLAYBACK, "Playback with sample_rate=0 Hz: 4000 to 192000")
+    patient.lives_on()
+
+
 def test_a_brain_that_raises_in_a_unit_is_a_fault_one_can_see_and_comes_back(
     simulation, monkeypatch
 ):

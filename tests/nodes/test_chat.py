@@ -11,6 +11,7 @@ from rclpy.action import ActionClient
 from minicpmo_ros import topics
 from minicpmo_ros.action import Chat
 from minicpmo_ros.brains import build
+from minicpmo_ros.errors import BrainError
 from minicpmo_ros.media.compressed import encode_jpeg
 from minicpmo_ros.nodes.omni import OmniNode
 from minicpmo_ros.nodes.ros_types import TYPES, header, uint8_array
@@ -108,6 +109,18 @@ def test_a_brain_that_fails_half_way_gives_what_it_had_and_the_reason(robot, mon
     assert status == GoalStatus.STATUS_ABORTED
     assert result.message == "RuntimeError: I forgot"
     assert result.answer == "I think "
+
+
+def test_a_brain_that_fails_before_it_begins_gives_the_reason(robot, monkeypatch):
+    class Silent(build.ReflexBrain):
+        def chat(self, request):
+            raise BrainError("ask again later")
+
+    monkeypatch.setattr(build, "ReflexBrain", Silent)
+    robot.run(OmniNode)
+    result, status, _ = ask(robot, text="What?")
+    assert status == GoalStatus.STATUS_ABORTED
+    assert (result.message, result.answer) == ("ask again later", "")
 
 
 def test_an_answer_that_is_under_way_ends_with_the_reason_when_the_node_is_deactivated(

@@ -23,11 +23,13 @@ FAILURES = [
     (CameraNode, {"source": "folder:/nowhere"}, "/nowhere does not exist", {}),
     (CameraNode, {"source": "webcam"}, "it would be v4l2:/dev/video0", {"source": "synthetic"}),
     (CameraNode, {"camera_info": "/nowhere.yaml"}, "/nowhere.yaml cannot be read", {}),
-    (MicNode, {"source": "file:/nowhere.wav"}, "/nowhere.wav", {"source": "silence"}),
+    (MicNode, {"source": "file:/nowhere.wav"}, "/nowhere.wav does not exist", {}),
+    (MicNode, {"source": "file:~/nowhere.wav"}, "/nowhere.wav does not", {"source": "silence"}),
     (MicNode, {"source": "telephone"}, "must be device, silence or file:PATH", {}),
     (SpeakerNode, {"sink": "file:/nowhere/x.wav"}, "/nowhere/x.wav", {"sink": "clock"}),
     (SpeakerNode, {"sink": "file:/tmp/x.mp3"}, "must end in .wav", {"sink": "clock"}),
     (OmniNode, {"brain": "genius"}, "'genius' is not one of reflex, local", {"brain": "reflex"}),
+    (OmniNode, {"brain": "reflex", "prompt": "Be brief."}, "takes no prompt", {"prompt": ""}),
     (OmniNode, {"mode": "chat"}, "mode 'chat': the brain 'reflex' can do duplex", {}),
     (OmniNode, {"late_ms": 1001}, "1001 is out of range; 0 to 1000 ms", {"late_ms": 80}),
     (OmniNode, {"late_ms": "soon"}, "'soon' is of type str; a int", {"late_ms": 80}),
@@ -60,6 +62,23 @@ def test_a_sound_device_that_is_not_there_is_named(robot, kind, parameter):
     assert node.trigger_configure() == FAILURE
     # Where PortAudio itself is missing, that is what is wrong.
     assert "a device of another robot" in node.failure or "libportaudio2" in node.failure
+
+
+@pytest.mark.parametrize("kind, parameter", [(MicNode, "device"), (SpeakerNode, "device")])
+def test_the_index_of_a_sound_device_is_a_number_in_yaml(robot, kind, parameter):
+    source = {"source": "device"} if kind is MicNode else {"sink": "device"}
+    node = robot.add(kind, **source, **{parameter: 77})
+    assert node.value(parameter) == "77"
+    assert node.trigger_configure() == FAILURE
+    assert "77" in node.failure or "libportaudio2" in node.failure
+
+
+def test_the_rate_of_diagnostics_is_that_of_the_configuration(robot):
+    node = robot.add(MicNode, source="silence", diagnostics_hz=0.1)
+    assert robot.set_parameters(node, diagnostics_hz=10.0).successful
+    assert node.trigger_configure() == SUCCESS, node.failure
+    for _ in range(3):  # at 0.1 Hz the first would come after ten seconds
+        robot.diagnosis("/mic: node")
 
 
 def test_a_damaged_calibration_is_named_with_its_file(robot, tmp_path):

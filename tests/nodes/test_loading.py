@@ -67,6 +67,25 @@ def loading(robot, monkeypatch):
     return node, Slow, said
 
 
+def test_a_process_that_is_told_to_stop_does_not_wait_for_its_brain(robot, monkeypatch):
+    go_on = threading.Event()
+
+    class Slow(build.ReflexBrain):
+        def open(self, setup):
+            assert go_on.wait(PATIENCE_S)
+
+    def stop_asked() -> bool:
+        go_on.set()  # for nobody has to wait for the thread either
+        return True
+
+    monkeypatch.setattr(build, "ReflexBrain", Slow)
+    node = robot.add(OmniNode, diagnostics_hz=10.0)
+    node.stop_asked = stop_asked
+    assert node.trigger_configure() == FAILURE
+    assert "told to stop while the brain was being opened" in node.failure
+    assert our_threads() == []
+
+
 def test_diagnostics_and_log_say_how_far_a_brain_is_while_the_node_is_configured(
     robot, loading, capfd
 ):

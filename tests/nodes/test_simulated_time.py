@@ -96,6 +96,18 @@ def test_sources_go_on_after_the_clock_went_back(simulation):
         )
 
 
+def test_a_microphone_that_was_activated_at_a_later_time_is_heard(simulation):
+    """It was told to begin at a time that will not come again for long."""
+    simulation.tick(START_NS)
+    simulation.run(MicNode)
+    chunks = simulation.hear(topics.MIC)
+    simulation.tick(START_NS // 2)
+    simulation.until(
+        lambda: simulation.tick(simulation.now_ns + 20 * NS_PER_MS) or len(chunks) > 3, "sound"
+    )
+    assert stamp_ns(chunks[-1].header.stamp) < START_NS
+
+
 def test_what_the_microphone_heard_while_it_was_inactive_is_not_sent(simulation):
     mic = simulation.run(MicNode)
     chunks = simulation.hear(topics.MIC)
@@ -106,6 +118,7 @@ def test_what_the_microphone_heard_while_it_was_inactive_is_not_sent(simulation)
         )
 
     wait_for_sound()
+    number = chunks[-1].sequence
     mic.trigger_deactivate()
     simulation.tick(simulation.now_ns + 2 * NS_PER_S)
     chunks.clear()
@@ -113,6 +126,7 @@ def test_what_the_microphone_heard_while_it_was_inactive_is_not_sent(simulation)
     mic.trigger_activate()
     wait_for_sound()
     assert stamp_ns(chunks[0].header.stamp) > since_ns - 100 * NS_PER_MS
+    assert chunks[0].sequence == number + 1  # a jump would say that sound was lost
 
 
 def test_a_leap_of_an_hour_is_skipped_and_not_lived_through(simulation):

@@ -231,6 +231,8 @@ class Streaming:
                 unit.end_ns if span.stop_ns is None else span.stop_ns for span in spans
             )
         self._before = None
+        if self._voice_ns is not None:
+            self._voice_ns = min(self._voice_ns, unit.end_ns)  # the clock may have been set back
         if self._voice_ns is None:
             self._before = sound, shown
             return self._listen(stages, "nobody speaks" + note)

@@ -35,6 +35,8 @@ class Unasked:
     def notice(self, unit: Unit, around: Surroundings) -> None:
         """What was heard and seen in a unit, whatever comes of it."""
         self._pictures.extend(picture.stamp_ns for picture in unit.pictures)
+        if self._voice_ns is not None:
+            self._voice_ns = min(self._voice_ns, unit.end_ns)  # the clock may have been set back
         for span in around.voice:
             self._voice_ns = unit.end_ns if span.stop_ns is None else span.stop_ns
 

@@ -72,6 +72,14 @@ def test_a_silence_may_go_on_into_the_next_unit(brain, prompter):
     assert (result.action, result.reason) == (SPEAK, "the user is silent for 1100 ms")
 
 
+def test_a_turn_in_which_the_clock_went_back_ends_after_a_silence(brain, prompter):
+    prompter.replies("Yes.")
+    assert brain.unit(second(1000), somebody(1000.2, None)).action is LISTEN
+    assert brain.unit(second(1), NOBODY).reason == "the user's turn goes on"
+    reply = brain.unit(second(2), NOBODY)
+    assert (reply.action, reply.text) == (SPEAK, "Yes.")
+
+
 def test_a_long_reply_goes_over_several_units_in_whole_words(brain, prompter, voice):
     text = "one two three four five six seven eight nine ten and so on and so on"
     prompter.replies(text)

@@ -56,6 +56,15 @@ def test_a_silence_of_just_that_length_makes_it_the_robots_own_idea():
     assert story.unit("By the way.", end=True) == [(1, True, "By the way.")]
 
 
+def test_after_the_clock_went_back_silence_counts_anew():
+    story = Story(after_s=3.0)
+    story.k = 1000
+    story.unit(user=True)
+    story.k = 0
+    assert [story.unit() for _ in range(3)] == [[], [], []]
+    assert story.unit("By the way.", end=True) == [(1, True, "By the way.")]
+
+
 def test_voice_that_goes_on_into_the_unit_counts_to_its_end():
     story = Story(after_s=1.0)
     story.watch.notice(second(0), somebody(-5, None))
