@@ -155,6 +155,25 @@ def test_simulated_time_and_the_log_level_reach_the_nodes(launch, watcher):
     assert stack.interrupt() == 0, stack.said
 
 
+def test_a_file_of_parameters_wins_over_the_launch_file(launch, watcher, tmp_path):
+    """Which would have pictures compressed between processes."""
+    from rcl_interfaces.srv import GetParameters
+
+    own = tmp_path / "own.yaml"
+    chosen = {**QUIET["omni"], "image_transport": "none", "autostart": False}
+    own.write_text(yaml.safe_dump({"/**/omni": {"ros__parameters": chosen}}))
+    names = ["image_transport", "autostart"]
+    for given, wanted in (([], ("compressed", True)), ([own], ("none", False))):
+        more = [f"params_file:={path}" for path in given]
+        stack = launch(OMNI.name, "use_composition:=false", *more)
+        becomes(watcher, "/omni", "active" if wanted[1] else "unconfigured")
+        answer = watcher.call(GetParameters, "/omni/get_parameters", names=names)
+        transport, autostart = answer.values
+        assert (transport.string_value, autostart.bool_value) == wanted
+        assert stack.interrupt() == 0, stack.said
+        watcher.diagnostics.clear()
+
+
 def test_a_process_that_dies_is_started_again(launch, watcher):
     stack = launch(OMNI.name, "use_composition:=false", "use_respawn:=true")
     for node in QUIET:
