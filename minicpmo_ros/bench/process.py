@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from tempfile import TemporaryFile
 from threading import Thread
 
 from minicpmo_ros.errors import EngineError, MinicpmoError
@@ -142,24 +143,28 @@ def measured_by(
         EngineError: it failed, with its last words.
     """
     env = dict(os.environ) | ({"MINICPMO_ENGINES": str(engines)} if engines else {})
-    with subprocess.Popen(
-        [sys.executable, "-m", module, str(spec)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=env,
-    ) as process:
-        assert process.stderr is not None and process.stdout is not None
+    # A pipe that nobody reads meanwhile would hold up who prints much into it.
+    with (
+        TemporaryFile("w+") as printed,
+        subprocess.Popen(
+            [sys.executable, "-m", module, str(spec)],
+            stdout=printed,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=env,
+        ) as process,
+    ):
+        assert process.stderr is not None
         said = []
         for line in process.stderr:
             if line.strip() == _TICK:
                 advance()
             else:
                 said.append(line)
-        printed = process.stdout.read()
-    if process.returncode:
-        raise EngineError(f"{what} failed ({process.returncode}): {''.join(said)}")
-    found: dict[str, float] = json.loads(printed)
+        if process.wait():
+            raise EngineError(f"{what} failed ({process.returncode}): {''.join(said)}")
+        printed.seek(0)
+        found: dict[str, float] = json.load(printed)
     return found
 
 

@@ -105,6 +105,7 @@ class Conversation:
         self.turn_open = False
         self._must_listen = False
         self._unsettled: PastUnit | None = None
+        self._was_open = False  # the turn, before the unit that is not settled
         self._saying = Saying()
         self._turns = 0
         self._memory.forget()
@@ -132,6 +133,7 @@ class Conversation:
         self.window.open(parts, suffix)
         # What was heard in the session before is still heard in the reference.
         self.ears.reset(cache=not self.config.reference_compat)
+        self._saying.pieces.close()
         self._reset()
 
     def show(self, shown: Sequence[Shown]) -> None:
@@ -191,6 +193,7 @@ class Conversation:
             raise
         self.units += 1
         self._turns += not before[0]
+        self._was_open = before[0]
         outcome = self._outcome(said, chances, stages, self.units if key is None else key)
         if not streamed:
             self._saying.finish()
@@ -209,6 +212,9 @@ class Conversation:
             # Nothing is drawn from this, so that NaN would show only in all units that follow.
             if not np.isfinite(self.context.keys(len(closing))).all():
                 self._unit.undo()
+                if self.turn_open != self._was_open:
+                    self.turn_open = self._was_open
+                    self._mouth.fall_silent()
                 raise NumericsError("the network gave NaN where a unit ends; it is forgotten")
             self._unit.close(tuple(unit.ids))
             self._memory.add(unit)

@@ -78,6 +78,9 @@ class Saying:
         return Utterance(self.text, codes, sound, self.problem, tuple(words))
 
 
+_BEGUN = Piece(np.zeros(0, np.float32), ())
+
+
 class Mouth:
     """The robot's turn on its way out.
 
@@ -139,6 +142,7 @@ class Mouth:
         if self._turn is not None:
             drawn = self._draw(self._turn, ids, hidden, last)
             saying.pieces = self._pieces(saying, drawn, stages, last)
+            next(saying.pieces)  # one that was never begun would be closed without a word
         return saying
 
     def say(
@@ -173,6 +177,7 @@ class Mouth:
     ) -> Generator[Piece, None, None]:
         finished = False
         try:
+            yield _BEGUN
             made = self._sounds_at_once if self._compat else self._sounds
             for sound in made(saying, drawn, stages, last):
                 if len(sound):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,4 +99,8 @@ def _damage_told(file: Path) -> Iterator[None]:
 
 
 def _opened(file: Path, shape: tuple[int, ...], kind: Any) -> np.memmap:
-    return np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
+    made = np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
+    with file.open("rb+") as opened:
+        # The file has holes yet: to write into one where the disk is full would kill the process.
+        os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+    return made

@@ -6,6 +6,7 @@ No torch is imported where everything is built and the recipe does not name it.
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -139,7 +140,7 @@ def assemble_vocoder(recipe: Recipe, files: dict[Piece, Path], threads: int = 0)
     try:
         config = VocoderConfig.load(tables / CONFIG)
         found = FlowTables.load(tables)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise EngineError(
             f"{tables} is damaged ({error}); `minicpmo engines clean {tables.name}` removes it,"
             " then build it again"

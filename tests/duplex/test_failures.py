@@ -166,6 +166,33 @@ def test_numbers_gone_wrong_where_a_unit_ends_cost_that_unit(talk_with):
     assert same(talk.unit("listen"), other.unit("listen"))
 
 
+@pytest.mark.parametrize(
+    ("tokens", "is_open"),
+    [(["speak", "h", "chunk_eos"], False), (["i", "turn_eos", "chunk_eos"], True)],
+)
+def test_a_turn_is_as_it_was_before_a_unit_that_is_forgotten_at_its_end(talk_with, tokens, is_open):
+    """Else the model could not listen in a turn that it does not remember."""
+    talk = speaking(talk_with()) if is_open else talk_with()
+    talk.conversation.settle()
+    talk.hear(*tokens)
+    assert talk.conversation.turn_open is not is_open
+    context = talk.conversation.context
+    read = context.read
+
+    def spoilt(*parts):
+        hidden = read(*parts)
+        context.cache.k[:, :, context.length - 1] = np.nan
+        return hidden
+
+    context.read = spoilt
+    with pytest.raises(NumericsError, match="where a unit ends"):
+        talk.conversation.settle()
+    context.read = read
+    assert talk.conversation.turn_open is is_open
+    said = talk.unit("i", "turn_eos", "chunk_eos") if is_open else talk.unit("listen")
+    assert said.listens is not is_open
+
+
 def test_an_interruption_outlives_a_unit_that_fails(talk_with):
     talk = speaking(talk_with())
     talk.conversation.interrupt()

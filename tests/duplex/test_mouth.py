@@ -101,6 +101,17 @@ def test_pieces_that_nobody_wants_are_not_said_later(speaker, taken):
     assert [word.text for word in fresh.words] == ["h"]
 
 
+def test_a_turn_that_ended_unheard_does_not_go_on_in_the_next(speaker):
+    """Nobody asked for a single piece of its end."""
+    talk, speech, _ = speaker()
+    talk.unit("speak", "h", "chunk_eos")
+    talk.hear("i", "turn_eos", "chunk_eos", streamed=True)
+    talk.unit("listen")
+    assert speech.length == 0
+    fresh = talk.unit("speak", "h", "turn_eos", "chunk_eos").utterance
+    assert fresh.sound[::960].tolist() == list(fresh.codes)
+
+
 class Refusing(Echo):
     """Knows only codes below 5."""
 

@@ -81,7 +81,9 @@ def test_what_is_no_sound_file_is_refused_by_name(tmp_path):
         written(tmp_path / "nothing.wav", b""),
         written(tmp_path / "head.wav", b"RIFF\x00\x00\x00\x00WAVE"),
     ):
-        with pytest.raises(InputError, match=r"(cannot be read as sound|gone\.wav does not exist).*wav, flac") as raised:
+        with pytest.raises(
+            InputError, match=r"(cannot be read as sound|gone\.wav does not exist).*wav, flac"
+        ) as raised:
             read_sound(path, 16_000)
         assert str(path) in str(raised.value)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +26,8 @@ from minicpmo_ros.runtime.engines import commands, disk, recipe, room
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.check_command import check
 from minicpmo_ros.runtime.engines.recipe import Recipe
+from minicpmo_ros.runtime.export.calibration import write_npz
+from minicpmo_ros.runtime.jobs import calibration_file
 from minicpmo_ros.runtime.load import ensure, load_network
 from minicpmo_ros.runtime.trt import card
 from tests import built_network
@@ -197,6 +203,46 @@ def test_named_recordings_are_calibrated_on_though_others_were(
     begun.clear()
     assert made_of(2, recorded=True) == second
     assert "calibrating" not in begun
+
+
+def test_of_two_that_calibrate_one_does_and_the_other_waits(
+    tiny_checkpoint: Path, folder: Path
+) -> None:
+    cache, said, found = EngineCache(folder), Queue[str](), []
+
+    def calibrate() -> None:
+        found.append(
+            commands.calibrated(
+                tiny_checkpoint,
+                SCALED,
+                cache,
+                lambda: conversations(Checkpoint(tiny_checkpoint), 1, (20,)),
+                lambda what, share: said.put(what),
+            )
+        )
+
+    mark = commands.checkpoint_fingerprint(tiny_checkpoint, cache, lambda what, share: None)
+    with cache.alone(calibration_file(cache, mark).name, "calibrates", said.put):
+        second = Thread(target=calibrate)
+        second.start()
+        while not (text := said.get(timeout=30)).startswith("waiting for"):
+            assert text != "calibrating"
+        assert text == f"waiting for process {os.getpid()}, which calibrates"
+        assert found == []
+    second.join(30)
+    assert len(found) == 1
+
+
+def test_a_calibration_for_which_there_is_no_room_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(out: object, **arrays: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(EngineError, match=r"scales\.npz cannot be written: No space left"):
+        write_npz(tmp_path / "scales.npz", {"one": np.zeros(3)})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("lacks", ["disk", "memory", "tensorrt", "onnxscript"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,20 @@ def test_rows_come_back_within_their_precision(
     assert (error <= STEPS[precision] * largest).all()
     if precision == "int4" and ids:
         assert np.square(found - table[ids]).sum() < 0.02 * np.square(table[ids]).sum()
+
+
+def test_a_full_disk_is_told_before_it_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To write into a hole of a file that is mapped would end the process."""
+
+    def full(descriptor: int, at: int, nbytes: int) -> None:
+        assert (at, nbytes > 50 * BLOCK * 2) == (0, True)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_table(tmp_path, "tokens", random_table(50, BLOCK), "fp16")
 
 
 def test_fewer_bits_take_less(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -210,6 +211,17 @@ def test_a_damaged_table_is_told(files: dict[Piece, Path], tmp_path: Path) -> No
     (tmp_path / "vocoder.json").write_text("{}")
     with pytest.raises(EngineError, match=r"is damaged .* `minicpmo engines clean"):
         assemble_vocoder(CPU, {**files, tables: tmp_path})
+
+
+def test_a_byte_of_a_table_that_changed_is_told(files: dict[Piece, Path], tmp_path: Path) -> None:
+    (tables,) = (piece for piece in files if piece.is_table)
+    shutil.copytree(files[tables], tmp_path / "tables")
+    (file,) = (tmp_path / "tables").glob("*.npz")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(EngineError, match=r"is damaged \(Bad CRC.*`minicpmo engines clean"):
+        assemble_vocoder(CPU, {**files, tables: tmp_path / "tables"})
 
 
 def test_what_is_built_is_of_use_as_long_as_the_assets_are_the_same(

@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -157,6 +157,10 @@ class EngineCache:
             with self._full_disk(part, key, nbytes):
                 self._build(key, make, part, str(source))
         return self.folder / key.name
+
+    def alone(self, name: str, what: str, say: Say) -> AbstractContextManager[None]:
+        """Hold the lock of a file of this folder that is no entry; see `build_lock.locked`."""
+        return locked(self._lock(name), what, say)
 
     def is_being_built(self, key: EngineKey) -> bool:
         """Whether another process, or thread, is building the entry of a key now."""

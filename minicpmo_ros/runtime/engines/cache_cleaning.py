@@ -48,7 +48,7 @@ def superseded(entries: Iterable[Entry]) -> list[Entry]:
 
 def calibrations(cache: EngineCache) -> list[str]:
     """Names of the files of scales (`jobs.calibration_file`), and of those that were begun."""
-    return sorted(file.name for file in cache.folder.glob("calibration-*.npz"))
+    return sorted(file.name for file in cache.folder.glob("calibration-*.npz*"))
 
 
 def remove_calibrations(cache: EngineCache, names: Iterable[str]) -> int:

@@ -213,15 +213,15 @@ def calibrated(
     checkpoint = Checkpoint(directory)
     progress("reading what it would hear and see", 0.0)
     made = sequences()
-    cache.folder.mkdir(parents=True, exist_ok=True)
-    return calibrate(
-        lambda name: checkpoint.read(name).numpy(),
-        checkpoint.config.llm,
-        made,
-        file,
-        checkpoint=mark,
-        progress=advance,
-    )
+    with cache.alone(file.name, "calibrates", lambda text: progress(text, 0.0)):
+        return calibrate(
+            lambda name: checkpoint.read(name).numpy(),
+            checkpoint.config.llm,
+            made,
+            file,
+            checkpoint=mark,
+            progress=advance,
+        )
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from minicpmo_ros.errors import EngineError
+from minicpmo_ros.model.sums import SUMS
 from minicpmo_ros.runtime.engines.build_lock import Say
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.cache_cleaning import superseded
@@ -86,6 +87,8 @@ class ShippedEngines:
                     " loads can ship, that is graphs for onnxruntime and tables"
                 )
         try:
+            # What it lists is there no more in a moment; whoever ships writes it anew.
+            (self.folder.parent / SUMS).unlink(missing_ok=True)
             self._remove_others({*current, *(entry.key.checkpoint for entry in entries)})
             copied = [self._copied(entry) for entry in entries]
             for entry in superseded(self._cache.entries()):

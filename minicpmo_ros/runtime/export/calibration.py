@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -180,11 +181,20 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile)
 
 
 def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """A .npz file, whole or not at all."""
+    """A .npz file, whole or not at all.
+
+    Raises:
+        EngineError: it cannot be written, as where the disk is full.
+    """
     part = file.with_name(f"{file.name}.part")
-    with part.open("wb") as out:
-        np.savez(out, **arrays)  # type: ignore[arg-type]
-    part.replace(file)
+    try:
+        with part.open("wb") as out:
+            np.savez(out, **arrays)  # type: ignore[arg-type]
+        part.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise EngineError(f"{file} cannot be written: {error.strerror or error}") from None
 
 
 def read_npz(file: Path) -> dict[str, np.ndarray]:
