@@ -6,9 +6,10 @@ No torch is imported where it was built or converted before.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from minicpmo_ros.errors import MinicpmoError
+from minicpmo_ros.errors import EngineError, MinicpmoError
 from minicpmo_ros.model.config import ModelConfig
 from minicpmo_ros.model.vocoder import ASSETS, VocoderConfig, assets_of, vocoder_fingerprint
 from minicpmo_ros.runtime.engines import build
@@ -50,9 +51,12 @@ def vocoder_config(directory: Path, mark: str, recipe: Recipe, cache: EngineCach
     """
     (tables,) = (piece for piece in vocoder_pieces(recipe) if piece.is_table)
     key = tables.key(mark)
-    for folder in (ShippedEngines(directory).folder / key.name, cache.folder / key.name):
+    folders = [ShippedEngines(directory).folder]
+    with suppress(EngineError):  # what ships is of use also where there is no folder for engines
+        folders.append(cache.folder)
+    for folder in folders:
         try:
-            return VocoderConfig.load(folder / CONFIG)
+            return VocoderConfig.load(folder / key.name / CONFIG)
         except (OSError, ValueError, KeyError, TypeError):
             continue
     assets = directory / ASSETS

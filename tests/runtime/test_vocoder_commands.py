@@ -15,6 +15,8 @@ from minicpmo_ros.runtime.engines import recipe, room
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.cache_cleaning import useless
 from minicpmo_ros.runtime.engines.planning import run_memory
+from minicpmo_ros.runtime.vocoder_load import ensure_vocoder
+from minicpmo_ros.runtime.vocoder_sizes import vocoder_beside
 from tests import built_network
 from tests.runtime.test_engines_build_command import rows, run
 
@@ -102,6 +104,12 @@ def test_a_vocoder_that_ships_leaves_the_network_there(
     code, text = run("build", speaking, str(own), "--ship")
     assert code == 0 and "4 files for mixed" in text
     assert {folder.name for folder in (speaking / "engines").iterdir()} == there
+    # It is of use where the user has no folder for engines.
+    monkeypatch.setenv("MINICPMO_ENGINES", "~nobody-of-this-name/engines")
+    wanted, cache = recipe.load(str(own)), EngineCache()
+    assert vocoder_beside(speaking, ModelConfig.load(speaking), wanted, cache) is not None
+    files = ensure_vocoder(speaking, wanted, cache)
+    assert {file.is_relative_to(speaking / "engines") for file in files.values()} == {True}
 
 
 def test_a_vocoder_beside_a_network_in_torch_is_all_that_is_built(

@@ -32,23 +32,25 @@ _log = logging.getLogger(__name__)
 class VoiceCache:
     """Voices by the content of their files.
 
-    A cache that cannot be written to costs time with each start, and a line in the log.
+    A cache that cannot be written to costs time with each start, and a line in the log; so does a
+    user without a folder for one (`engines.cache.default_folder`).
 
     Args:
         engines: in whose folder; the user's if None.
-
-    Raises:
-        EngineError: the user has no such folder; see `engines.cache.default_folder`.
     """
 
     def __init__(self, engines: EngineCache | None = None) -> None:
         engines = engines or EngineCache()
         self._memory = engines.fingerprints
-        self._cache = EngineCache(engines.folder / "voices")
+        self._cache: EngineCache | None = None
+        try:
+            self._cache = EngineCache(engines.folder / "voices")
+        except EngineError as error:
+            _log.warning("no voice can be kept: %s", error)
 
     @property
-    def folder(self) -> Path:
-        return self._cache.folder
+    def folder(self) -> Path | None:
+        return None if self._cache is None else self._cache.folder
 
     def voice(self, file: Path, assets: VoiceAssets, name: str | None = None) -> ReferenceVoice:
         """The voice of a sound file, heard now if it was not before.
@@ -77,6 +79,8 @@ class VoiceCache:
         return EngineKey(networks, "voice", "fp32", {"sound": sound}, *made_by)
 
     def _find(self, key: EngineKey) -> ReferenceVoice | None:
+        if self._cache is None:
+            return None
         try:
             entry = self._cache.find(key)
             if entry is None:
@@ -84,18 +88,21 @@ class VoiceCache:
             verify(entry)
             return _read(entry.folder / _FILE)
         except (EngineError, OSError, ValueError, KeyError, BadZipFile) as error:
-            folder = self.folder / key.name
+            folder = self._cache.folder / key.name
             _log.warning("%s is damaged, so the voice is heard again", folder, exc_info=error)
-            self._forget(key)
+            self._forget(self._cache, key)
             return None
 
-    def _forget(self, key: EngineKey) -> None:
+    @staticmethod
+    def _forget(cache: EngineCache, key: EngineKey) -> None:
         try:
-            self._cache.clean([key.name])
+            cache.clean([key.name])
         except EngineError as error:
             _log.warning("%s", error)
 
     def _keep(self, key: EngineKey, voice: ReferenceVoice) -> None:
+        if self._cache is None:
+            return
         try:
             self._cache.ensure(key, lambda folder: _write(folder / _FILE, voice))
         except (EngineError, OSError) as error:

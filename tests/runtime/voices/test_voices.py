@@ -187,6 +187,19 @@ def test_a_cache_that_cannot_be_written_to_costs_a_line_in_the_log(
     assert "the voice 'anna' cannot be kept" in caplog.text
 
 
+def test_a_user_without_a_folder_for_engines_has_voices(
+    folder: Path, assets: VoiceAssets, heard: list[str], caplog, monkeypatch
+) -> None:
+    """As in a container whose user has no home directory."""
+    monkeypatch.setenv("MINICPMO_ENGINES", "~nobody-of-this-name/engines")
+    with caplog.at_level(logging.WARNING):
+        library = VoiceLibrary(folder, assets, VoiceCache())
+    assert "no voice can be kept" in caplog.text
+    spoken(folder / "anna.wav")
+    assert_same(library.get("anna"), library.get("anna"))
+    assert heard == ["anna"] * 2
+
+
 def test_voices_lie_beside_engines_where_the_user_has_them(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("MINICPMO_ENGINES", str(tmp_path / "here"))
     assert VoiceCache().folder == tmp_path / "here" / "voices"
