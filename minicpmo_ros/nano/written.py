@@ -38,8 +38,10 @@ SEES = 0.6
 TALKS = 0.5
 # Share of the questions behind a change that ask for it.
 _CHANGED = 0.35
-# One picture tells of no change, and what is always answered alike needs no practice.
+# One picture tells of no change, and what is always answered alike needs no practice, save thanks:
+# "You are" would go on as "There are" does.
 _ASKED = (SEEING - {"changed"}) | {
+    "thanks",
     *("watch_appears", "watch_leaves", "watch_turns", "watch_count", "cancel"),
     *("remember", "recall", "repeat", "count", "unknown"),
 }
