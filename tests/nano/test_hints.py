@@ -106,7 +106,7 @@ def test_training_asks_for_it(tmp_path: Path) -> None:
     loss = trainer.hints.losses(batch, states)["known"]
     known = trainer.hints.known(late)
     wanted = sum(
-        float(torch.nn.functional.cross_entropy(head(known), labels[:, what]))
+        float(torch.nn.functional.cross_entropy(head(known), labels[:, what]).detach())
         for what, head in enumerate(trainer.hints.attributes)
     )
     assert float(loss.detach()) == pytest.approx(wanted, rel=1e-4)

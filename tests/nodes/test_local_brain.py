@@ -109,7 +109,7 @@ def test_the_log_says_what_runs_in_how_much_memory(simulation, local, capfd):
     ({"checkpoint": ""}, "needs a checkpoint"),
     ({"checkpoint": "/nowhere"}, "/nowhere: there is no such directory"),
     ({"device": "cuda:99"}, "this machine has auto, cpu"),
-    ({"reference_voice": "/nowhere.wav"}, "/nowhere.wav cannot be read as sound"),
+    ({"reference_voice": "/nowhere.wav"}, "/nowhere.wav does not exist"),
     ({"prompt_file": "/nowhere.txt"}, "/nowhere.txt cannot be read"),
     ({"window_high_tokens": 4000}, "4000 tokens come together, the KV cache holds 512"),
     ({"precision": "int3"}, "'int3' is not one of auto, fp32, bf16, fp16, int4"),

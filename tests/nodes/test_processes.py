@@ -127,7 +127,7 @@ def test_a_node_that_could_not_start_still_ends_cleanly_and_has_said_why(process
     with Robot() as robot:
         robot.diagnosis("/mic: node", lambda s: "/nowhere.wav" in s.message, PATIENCE_S)
     assert processes.end(signal.SIGINT) == {"mic": 0}
-    assert "configure failed: /nowhere.wav cannot be read as sound" in processes.said("mic")
+    assert "configure failed: /nowhere.wav does not exist" in processes.said("mic")
 
 
 def test_a_second_process_of_the_same_name_is_refused_while_the_first_goes_on(processes):

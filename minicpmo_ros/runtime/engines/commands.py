@@ -260,11 +260,14 @@ def recipe_to_build(name: str, directory: Path) -> recipe.Recipe:
 
 
 def _as_planned(directory: Path, wanted: recipe.Recipe) -> recipe.Recipe:
-    """With the precision that torch's `auto` means; raises EngineError where torch is missing."""
+    """With what `auto` means in torch; raises EngineError where torch is missing."""
     if wanted.runtimes != {"torch"}:
         return wanted
     with extras("planning for torch"):
-        from minicpmo_ros.runtime.torch_runtime import precision_for
+        from minicpmo_ros.runtime.torch_runtime import as_it_runs, precision_for
+    if wanted.device == "auto":
+        return as_it_runs(wanted, directory)
+    # A device that is named may be another machine's.
     return recipe.in_torch(wanted, precision_for(wanted, directory), wanted.device)
 
 

@@ -234,7 +234,7 @@ def test_voices_of_no_use_are_refused_with_the_reason(make, tmp_path, mode: str)
     empty = tmp_path / "empty.wav"
     soundfile.write(empty, np.zeros(0), 16_000)
     for path, reason in (
-        (tmp_path / "gone.wav", "cannot be read as sound"),
+        (tmp_path / "gone.wav", r"gone\.wav does not exist"),
         (text, "cannot be read as sound"),
         (tmp_path, "cannot be read as sound"),
         (empty, "holds no sound"),
