@@ -18,6 +18,7 @@ from minicpmo_ros.model.sums import SUMS, check_sums
 from minicpmo_ros.runtime.engines import recipe
 from minicpmo_ros.runtime.engines.cache import EngineCache
 from minicpmo_ros.runtime.engines.cache_entry import EngineKey, read_manifest
+from minicpmo_ros.runtime.engines.pieces import ANY_MACHINE
 from minicpmo_ros.runtime.engines.shipped import ShippedEngines
 from minicpmo_ros.runtime.load import ensure, load_network
 from tests import built_network
@@ -177,6 +178,30 @@ def test_shipping_again_replaces_what_belonged_to_other_weights(
     run("build", *words)
     assert not {folder.name for folder in engines.iterdir()} & old
     assert len(list(engines.iterdir())) == len(PIECES)
+    check_sums(checkpoint)
+
+
+def test_shipping_that_was_cut_off_leaves_a_checkpoint_that_loads(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """A list of files that are gone would refuse it."""
+    int8 = built_network.write_recipe(tmp_path / "int8.yaml", audio={"precision": "int8"})
+
+    def cut_off(*given: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    key = EngineKey("c0ffee", "audio", "fp32", {}, "onnxruntime", "1", ANY_MACHINE)
+    made = EngineCache(tmp_path / "own").ensure(
+        key, lambda part: (part / "stage.onnx").write_text("x") and None
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "copytree", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            ShippedEngines(checkpoint).put([*(checkpoint / "engines").glob("llm.head-*"), made])
+    assert not (checkpoint / SUMS).exists()
+    check_sums(checkpoint)
+    run("build", "--checkpoint", str(checkpoint), "--recipe", str(int8), "--ship")
+    assert (checkpoint / SUMS).exists()
     check_sums(checkpoint)
 
 
