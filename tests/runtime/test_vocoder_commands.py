@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -85,21 +84,6 @@ def test_the_vocoder_is_built_checked_and_kept(
     cache = EngineCache(engines)
     kept = {entry.name for entry in cache.entries() if entry.key.stage in GRAPHS}
     assert kept and not kept & useless(cache).keys()
-
-
-@pytest.mark.parametrize(("device", "where"), [("cpu", "memory"), ("cuda", "card")])
-def test_a_plan_for_torch_is_for_the_device_that_auto_means(
-    device: str, where: str, speaking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torch
-
-    from minicpmo_ros.runtime import torch_runtime
-
-    monkeypatch.setattr(torch_runtime, "torch_device", lambda name: torch.device(device))
-    own = tmp_path / "auto.yaml"
-    own.write_text("runtime: torch\nvocoder: {runtime: onnxruntime, precision: fp32}\n")
-    code, text = run("plan", speaking, str(own))
-    assert code == 0 and re.search(rf"to run: [\d.]+ .B of {where}: weights", text)
 
 
 def test_a_vocoder_that_ships_leaves_the_network_there(

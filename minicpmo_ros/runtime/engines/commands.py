@@ -260,14 +260,11 @@ def recipe_to_build(name: str, directory: Path) -> recipe.Recipe:
 
 
 def _as_planned(directory: Path, wanted: recipe.Recipe) -> recipe.Recipe:
-    """With what `auto` means in torch; raises EngineError where torch is missing."""
+    """With the precision that torch's `auto` means; raises EngineError where torch is missing."""
     if wanted.runtimes != {"torch"}:
         return wanted
     with extras("planning for torch"):
-        from minicpmo_ros.runtime.torch_runtime import as_it_runs, precision_for
-    if wanted.device == "auto":
-        return as_it_runs(wanted, directory)
-    # A device that is named may be another machine's.
+        from minicpmo_ros.runtime.torch_runtime import precision_for
     return recipe.in_torch(wanted, precision_for(wanted, directory), wanted.device)
 
 
