@@ -113,6 +113,22 @@ def spoil(context, call: int) -> None:
     context.logits = logits
 
 
+def settle_spoilt(talk: Talk) -> None:
+    """Have a unit close in which the last key is NaN; it is refused."""
+    context = talk.conversation.context
+    read = context.read
+
+    def spoilt(*parts):
+        hidden = read(*parts)
+        context.cache.k[:, :, context.length - 1] = np.nan
+        return hidden
+
+    context.read = spoilt
+    with pytest.raises(NumericsError, match="where a unit ends"):
+        talk.conversation.settle()
+    context.read = read
+
+
 @pytest.mark.parametrize(
     "call, word",
     [(1, "i"), (3, "i"), (2, "turn_eos")],
@@ -146,18 +162,7 @@ def test_numbers_gone_wrong_where_a_unit_ends_cost_that_unit(talk_with):
         one.unit("listen")
     before, keys = talk.state(), talk.keys()
     talk.hear("listen", shown=[picture(1)])
-    context = talk.conversation.context
-    read = context.read
-
-    def spoilt(*parts):
-        hidden = read(*parts)
-        context.cache.k[:, :, context.length - 1] = np.nan
-        return hidden
-
-    context.read = spoilt
-    with pytest.raises(NumericsError, match="where a unit ends"):
-        talk.conversation.settle()
-    context.read = read
+    settle_spoilt(talk)
     assert talk.state() == (*before[:-1], 2)
     np.testing.assert_array_equal(talk.keys(), keys)
     # The ears have heard it.
@@ -176,18 +181,7 @@ def test_a_turn_is_as_it_was_before_a_unit_that_is_forgotten_at_its_end(talk_wit
     talk.conversation.settle()
     talk.hear(*tokens)
     assert talk.conversation.turn_open is not is_open
-    context = talk.conversation.context
-    read = context.read
-
-    def spoilt(*parts):
-        hidden = read(*parts)
-        context.cache.k[:, :, context.length - 1] = np.nan
-        return hidden
-
-    context.read = spoilt
-    with pytest.raises(NumericsError, match="where a unit ends"):
-        talk.conversation.settle()
-    context.read = read
+    settle_spoilt(talk)
     assert talk.conversation.turn_open is is_open
     said = talk.unit("i", "turn_eos", "chunk_eos") if is_open else talk.unit("listen")
     assert said.listens is not is_open
